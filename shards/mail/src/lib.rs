@@ -1,1 +1,13 @@
-//! mail
+//! What may cross a thread boundary, and the bounded queues it crosses in.
+//!
+//! Letters go from shard to shard, orders from the control plane to a shard, reports back. The three enums are the complete list; nothing else is shared.
+//! This crate never touches sockets, files or clocks.
+#![forbid(unsafe_code)]
+
+mod letter;
+mod order;
+pub mod queue;
+pub mod sleep;
+
+pub use letter::{Answer, Ask, Letter, LetterClass, SaidBy, Stored};
+pub use order::{NoticeScope, Order, Report};
