@@ -1,0 +1,2 @@
+//! ringdesk: self-hosted live chat.
+fn main() {}
