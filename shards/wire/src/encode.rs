@@ -138,6 +138,15 @@ mod tests {
     }
 
     #[test]
+    fn the_length_takes_as_few_bytes_as_it_can() {
+        for (size, header_size) in SIZES.into_iter().zip([2, 2, 2, 4, 4, 4, 4, 10, 10]) {
+            let mut out = Vec::new();
+            put_text(&mut out, &vec![b'x'; size]);
+            assert_eq!(out.len(), header_size + size, "size {size}");
+        }
+    }
+
+    #[test]
     fn a_text_of_unknown_size_ends_as_the_same_bytes() {
         for size in SIZES {
             let payload: Vec<u8> = (0..size).map(|i| b'a' + (i % 26) as u8).collect();

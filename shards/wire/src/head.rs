@@ -333,6 +333,14 @@ mod tests {
     }
 
     #[test]
+    fn a_bare_line_feed_is_refused_before_the_head_is_whole() {
+        assert_eq!(error_of(b"\n"), HeadError::Malformed);
+        assert_eq!(error_of(b"GET / HTTP/1.1\nHost: a"), HeadError::Malformed);
+        // Behind the head it is somebody else's byte.
+        complete(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\n");
+    }
+
+    #[test]
     fn what_is_strange_but_plain_is_accepted() {
         for bytes in [
             &b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"[..],

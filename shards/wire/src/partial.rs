@@ -143,7 +143,6 @@ impl Partial {
         if kind == Kind::Text && self.utf8_size != self.message.len() {
             return Err(Violation::BadUtf8);
         }
-        self.fragment_count = 0;
         self.held = Some(Held::Message);
         self.held_size = self.message.len();
         Ok(Some(Ended::Message(kind)))
@@ -182,14 +181,12 @@ impl Partial {
         (buffer, size)
     }
 
-    /// Forgets what was handed out; an open message stays.
+    /// Forgets what was handed out; an open message stays. If nothing is open the buffer is idle and belongs to the pool.
     pub(crate) fn clear_held(&mut self) {
         match self.held.take() {
             None => {}
-            Some(Held::Message) => {
-                self.message.clear();
-                self.utf8_size = 0;
-            }
+            // Nothing is open behind a whole message: the pool takes all of it, and clears it.
+            Some(Held::Message) => assert!(self.is_idle(), "a message that ended leaves nothing open"),
             Some(Held::Control) => self.control.clear(),
         }
         self.held_size = 0;
