@@ -57,7 +57,8 @@ impl<T> Outbox<T> {
         if count == 0 {
             return 0;
         }
-        let chunk = self.ring.write_chunk_uninit(count).expect("room was checked at every push and never shrinks");
+        let chunk =
+            self.ring.write_chunk_uninit(count).expect("room was checked at every push and never shrinks");
         let written = chunk.fill_from_iter(self.staged.drain(..));
         assert_eq!(written, count, "a chunk takes as many letters as it was asked for");
         count
