@@ -1,0 +1,355 @@
+//! Who is at the door: tokens, tickets, new sessions and resumed ones.
+
+use desk::encode;
+use desk::id::{ConversationId, SessionId, VisitorId};
+use desk::request::{Auth, Envelope, ErrorCode, Last, Op, fingerprint};
+use desk::token::{self, TokenError, VisitorToken};
+
+use crate::door::{NONE, Phase, Side, tenths};
+use crate::due::Due;
+use crate::input::Door;
+use crate::session::{AgentSide, VisitorSide, Who};
+use crate::shard::Shard;
+
+impl Shard {
+    /// One envelope of a client.
+    pub(crate) fn on_envelope(&mut self, door: Door, envelope: Envelope<'_>) {
+        if envelope.op == Op::Heartbeat {
+            return;
+        }
+        let conn = self.doors.at(door.index);
+        match (conn.phase, envelope.op) {
+            (Phase::Hello, Op::Auth(auth)) => self.on_auth(door, envelope.id, auth),
+            (Phase::Hello, _) => {
+                self.reply_error(door.index, envelope.id, ErrorCode::Auth, "authenticate first", None)
+            }
+            (_, Op::Auth(_)) => {
+                self.reply_error(
+                    door.index,
+                    envelope.id,
+                    ErrorCode::Auth,
+                    "this socket is authenticated already",
+                    None,
+                );
+            }
+            (_, op) => {
+                let session = conn.session;
+                assert!(session != NONE, "a live socket has a session");
+                match conn.side {
+                    Side::Visitor => self.on_visitor_op(session, envelope.id, op),
+                    Side::Agent => self.on_agent_op(session, envelope.id, op),
+                }
+            }
+        }
+    }
+
+    fn on_auth(&mut self, door: Door, re: Option<u32>, auth: Auth<'_>) {
+        match self.doors.at(door.index).side {
+            Side::Visitor => self.auth_visitor(door, re, auth),
+            Side::Agent => self.auth_agent(door, re, auth),
+        }
+    }
+
+    fn auth_visitor(&mut self, door: Door, re: Option<u32>, auth: Auth<'_>) {
+        let extra = self.doors.at(door.index).extra.as_ref().expect("kept until auth");
+        let inbox = extra.inbox.expect("a visitor's upgrade names an inbox");
+        let visitor = match auth.token {
+            None => VisitorId::mint(self.own_slot(), &mut self.entropy),
+            Some(text) => match token::verify_visitor(&self.settings.keys, text) {
+                Ok(token) if token.site == self.config.site && token.inbox == inbox => token.visitor,
+                Ok(_) => return self.close(door, 4201, "this token is for another inbox"),
+                Err(_) => return self.close(door, 4201, "this token is not valid"),
+            },
+        };
+        if self.home_of(visitor.slot()) != self.me() {
+            let mut reason = String::with_capacity(16);
+            use core::fmt::Write as _;
+            write!(reason, "slot={}", visitor.slot().number()).expect("writing to a string does not fail");
+            return self.close(door, 4000, &reason);
+        }
+        let device = fingerprint(auth.device);
+        let resumed = auth.last.and_then(|last| {
+            let session = self.resumable(last, device)?;
+            let Who::Visitor(side) = &self.sessions.get(session).who else { return None };
+            (side.visitor == visitor && side.inbox == inbox).then_some((session, last.p))
+        });
+        let session = match resumed {
+            Some((session, _)) => session,
+            None => {
+                if !self.sessions.has_room() {
+                    return self.close(door, 4100, "too many sessions");
+                }
+                let sid = SessionId::mint(visitor.slot(), &mut self.entropy);
+                let who = Who::Visitor(VisitorSide { visitor, inbox, listens: None, told: 0, next: NONE });
+                self.sessions.open(sid, device, who)
+            }
+        };
+        let replay = resumed.map(|(session, p)| self.rewind_visitor(session, p));
+        self.attach(door, session);
+        self.ready(session, re, replay);
+        if replay.is_none() && self.homes.convs.of_visitor(visitor).is_some() {
+            self.visitor_presence(visitor);
+        }
+    }
+
+    fn auth_agent(&mut self, door: Door, re: Option<u32>, auth: Auth<'_>) {
+        let Some(text) = auth.token else { return self.close(door, 4201, "an agent needs a ticket") };
+        let ticket = match token::verify_ticket(&self.settings.keys, text, self.now.wall_ms / 1000) {
+            Ok(ticket) => ticket,
+            Err(TokenError::Expired) => return self.close(door, 4202, "this ticket has expired"),
+            Err(_) => return self.close(door, 4201, "this ticket is not valid"),
+        };
+        let known = self.settings.agent(ticket.agent).filter(|agent| agent.enabled);
+        let Some(agent) = known else { return self.close(door, 4202, "this agent may not log in") };
+        if agent.session_epoch != ticket.session_epoch {
+            return self.close(door, 4202, "the sessions of this agent were ended");
+        }
+        let agent = ticket.agent;
+        let device = fingerprint(auth.device);
+        let resumed = auth.last.and_then(|last| {
+            let session = self.resumable(last, device)?;
+            let Who::Agent(side) = &self.sessions.get(session).who else { return None };
+            (side.agent == agent).then_some((session, last.p))
+        });
+        let session = match resumed {
+            Some((session, _)) => session,
+            None => {
+                if !self.sessions.has_room() {
+                    return self.close(door, 4100, "too many sessions");
+                }
+                let slot = self.own_slot();
+                let sid = SessionId::mint(slot, &mut self.entropy);
+                self.sessions.open(sid, device, Who::Agent(Box::new(AgentSide::new(agent))))
+            }
+        };
+        let replay = resumed.map(|(session, p)| self.rewind_agent(session, p));
+        self.attach(door, session);
+        self.presence(agent, None);
+        self.ready(session, re, replay);
+    }
+
+    /// The session a client wants to go on with, if its count can be true.
+    fn resumable(&mut self, last: Last, device: u128) -> Option<u32> {
+        if last.epoch != self.config.epoch {
+            return None;
+        }
+        let index = self.sessions.by_sid(last.sid)?;
+        let session = self.sessions.get(index);
+        let possible = session.acked_p <= last.p && last.p <= session.told_p;
+        (session.device == device && possible).then_some(index)
+    }
+
+    /// Sets a visitor's session back to what he counted; returns how many events are told again.
+    fn rewind_visitor(&mut self, index: u32, p: u64) -> u32 {
+        let session = self.sessions.at(index);
+        let again = (session.told_p - p) as u32;
+        let Who::Visitor(side) = &mut session.who else { unreachable!("checked by the caller") };
+        side.told = side.told.saturating_sub(again);
+        session.told_p = p;
+        session.acked_p = p;
+        session.lags_since = 0;
+        again
+    }
+
+    /// Sets an agent's session back to what he counted; what was told after it is pulled again.
+    fn rewind_agent(&mut self, index: u32, p: u64) -> u32 {
+        let session = self.sessions.at(index);
+        let again = session.told_p - p;
+        let drop = (p - session.acked_p) as usize;
+        session.told_p = p;
+        session.acked_p = p;
+        session.lags_since = 0;
+        let Who::Agent(side) = &mut session.who else { unreachable!("checked by the caller") };
+        side.ring.drain(..drop);
+        for (c, s) in side.ring.drain(..) {
+            if s > 0
+                && let Some(watch) = self.watches.by_c.get_mut(&c)
+                && let Some(listener) = watch.listener(index)
+                && listener.told >= s
+            {
+                listener.told = s - 1;
+                self.watches.behind.push_back(c);
+            }
+        }
+        again as u32
+    }
+
+    /// Puts a session behind a socket; an older socket of it is closed.
+    fn attach(&mut self, door: Door, index: u32) {
+        let old = self.sessions.get(index).door;
+        if old != NONE {
+            let old = self.doors.door_at(old).expect("a session's socket is open");
+            self.close(old, 4301, "a newer socket took this session");
+        }
+        let now = tenths(self.now.mono_ms);
+        // The first heartbeat is spread, so that a restart's clients do not beat together for ever.
+        let spread = self.entropy.below(u64::from(self.settings.limits.heartbeat_ms) / 400 + 1) as u32;
+        let conn = self.doors.at(door.index);
+        conn.phase = Phase::Live;
+        conn.session = index;
+        conn.since = now;
+        conn.said_at = now.saturating_sub(spread);
+        if !conn.stalled {
+            conn.extra = None;
+        }
+        let session = self.sessions.at(index);
+        session.door = door.index;
+        session.expires_ms = 0;
+        match &session.who {
+            Who::Visitor(_) => self.counters.sessions_visitor += 1,
+            Who::Agent(_) => self.counters.sessions_agent += 1,
+        }
+        self.want_telling(index);
+    }
+
+    /// The reply to `auth` names the conversation's head, so it waits for the journal like any other word about it.
+    fn ready(&mut self, index: u32, re: Option<u32>, replay: Option<u32>) {
+        self.counters.sessions_resumed += u64::from(replay.is_some());
+        let generation = self.sessions.get(index).generation;
+        let (resumed, replay) = (replay.is_some(), replay.unwrap_or(0));
+        self.due(Due::Ready { session: index, generation, re, resumed, replay });
+    }
+
+    pub(crate) fn tell_ready(&mut self, index: u32, re: Option<u32>, resumed: bool, replay: u32) {
+        let session = self.sessions.get(index);
+        let (door, sid, p) = (session.door, session.sid, session.told_p);
+        let Some(re) = re else { return };
+        let mut token_text = core::mem::take(&mut self.text);
+        token_text.clear();
+        let limits = &self.settings.limits;
+        let mut heads: [encode::Head; 1] = [encode::Head {
+            c: ConversationId::from_bits(u128::from(ConversationId::KIND) << 112).expect("the kind is right"),
+            s: 0,
+            e: 0,
+            status: encode::Status::Waiting,
+        }];
+        let mut head_count = 0;
+        let (me, name, slot, resume_ttl_ms) = match &session.who {
+            Who::Visitor(side) => {
+                let token = VisitorToken {
+                    site: self.config.site,
+                    inbox: side.inbox,
+                    visitor: side.visitor,
+                    issued_at_s: self.now.wall_ms / 1000,
+                };
+                token::sign_visitor(&self.settings.keys, &token, &mut token_text);
+                if let Some(ix) = self.homes.convs.of_visitor(side.visitor) {
+                    let conversation = self.homes.convs.conversation(ix);
+                    heads[0] = encode::Head {
+                        c: conversation.id,
+                        s: self.homes.heads(ix).vs,
+                        e: self.log.history_epoch(),
+                        status: conversation.status,
+                    };
+                    head_count = 1;
+                }
+                (side.visitor.bits(), "", side.visitor.slot(), limits.resume_ttl_visitor_ms)
+            }
+            Who::Agent(side) => {
+                let name = self.settings.agent(side.agent).map_or("", |agent| agent.name.as_str());
+                (side.agent.bits(), name, sid.slot(), limits.resume_ttl_agent_ms)
+            }
+        };
+        let token = core::str::from_utf8(&token_text).expect("a token is ASCII");
+        let ready = encode::Ready {
+            sid,
+            me,
+            name,
+            token: (!token.is_empty()).then_some(token),
+            slot: slot.number(),
+            epoch: self.config.epoch,
+            ts: self.now.wall_ms,
+            // Counting stands where the client's stands: what is told again is counted again.
+            p,
+            resume_ttl_ms,
+            resumed,
+            replay,
+            heads: &heads[..head_count],
+        };
+        let out = self.doors.out(door, &mut self.pool);
+        let mark = wire::begin_text(out);
+        encode::ready(out, re, &ready);
+        wire::end_text(out, mark);
+        self.text = token_text;
+    }
+
+    /// A session lost its socket: it waits a while for another one.
+    pub(crate) fn on_detached(&mut self, index: u32) {
+        let limits = self.settings.limits;
+        let now = self.now.mono_ms;
+        let session = self.sessions.at(index);
+        session.door = NONE;
+        session.lags_since = 0;
+        match &mut session.who {
+            Who::Visitor(side) => {
+                session.expires_ms = now + u64::from(limits.resume_ttl_visitor_ms);
+                self.counters.sessions_visitor -= 1;
+                let visitor = side.visitor;
+                self.visitor_presence(visitor);
+            }
+            Who::Agent(side) => {
+                session.expires_ms = now + u64::from(limits.resume_ttl_agent_ms);
+                self.counters.sessions_agent -= 1;
+                side.sub_queue = false;
+                side.sub_mine = false;
+                side.ask_queue = false;
+                side.ask_mine = false;
+                side.syncs.clear();
+                let agent = side.agent;
+                self.presence(agent, None);
+                self.lists_wanted();
+            }
+        }
+    }
+
+    /// A session ends for good.
+    pub(crate) fn end_session(&mut self, index: u32) {
+        if let Who::Agent(side) = &mut self.sessions.at(index).who {
+            for c in core::mem::take(&mut side.listening) {
+                self.unlisten(c, index);
+            }
+        }
+        self.sessions.end(index);
+    }
+
+    /// Takes a token from the session's bucket for durable requests; answers the refusal.
+    pub(crate) fn may_say(&mut self, index: u32, re: Option<u32>) -> bool {
+        let limits = self.settings.limits;
+        let session = self.sessions.at(index);
+        let door = session.door;
+        let taken = session.bucket.take(self.now.mono_ms, limits.message_rate_per_s, limits.message_burst, 1);
+        let conn = self.doors.at(door);
+        match taken {
+            Ok(()) => {
+                conn.overdrawn = 0;
+                true
+            }
+            Err(after_ms) => {
+                conn.overdrawn = conn.overdrawn.saturating_add(1);
+                let over = u16::from(conn.overdrawn) >= limits.rate_strikes.min(255);
+                self.counters.rate_limited += 1;
+                self.reply_error(door, re, ErrorCode::RateLimited, "", Some(after_ms));
+                if over {
+                    let door = self.doors.door_at(door).expect("the socket is open");
+                    self.close(door, 4111, "the rate limit was passed again and again");
+                }
+                false
+            }
+        }
+    }
+
+    /// Takes a token from the session's bucket for everything else; answers the refusal.
+    pub(crate) fn may_ask(&mut self, index: u32, re: Option<u32>) -> bool {
+        let limits = self.settings.limits;
+        let session = self.sessions.at(index);
+        let door = session.door;
+        match session.asks.take(self.now.mono_ms, limits.request_rate_per_s, limits.request_burst, 1) {
+            Ok(()) => true,
+            Err(after_ms) => {
+                self.counters.rate_limited += 1;
+                self.reply_error(door, re, ErrorCode::RateLimited, "", Some(after_ms));
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Sessions: who sits behind a socket, what he was told and what he acknowledged. A session outlives its socket for a while, so that a short drop costs a
+//! short replay.
+
+use std::collections::VecDeque;
+
+use desk::bucket::Bucket;
+use desk::conversation::ConvIx;
+use desk::id::{AgentId, ConversationId, InboxId, SessionId, VisitorId};
+use desk::map::IdMap;
+
+use crate::door::NONE;
+
+/// Conversations an agent's session may listen to.
+pub(crate) const LISTENING_MAX: usize = 512;
+
+/// A visitor's part.
+pub(crate) struct VisitorSide {
+    pub(crate) visitor: VisitorId,
+    pub(crate) inbox: InboxId,
+    /// The conversation he listens to, once he does.
+    pub(crate) listens: Option<ConvIx>,
+    /// Highest number of the visitor stream he was told.
+    pub(crate) told: u32,
+    /// The next session of the same visitor.
+    pub(crate) next: u32,
+}
+
+/// A conversation an agent's session asked for and the home has not been asked yet.
+#[derive(Clone, Copy)]
+pub(crate) struct SyncAsk {
+    pub(crate) c: ConversationId,
+    pub(crate) since: u32,
+    pub(crate) limit: u16,
+}
+
+/// An agent's part.
+pub(crate) struct AgentSide {
+    pub(crate) agent: AgentId,
+    /// What was told and not acknowledged, oldest first; number 0 = acknowledged out of order.
+    pub(crate) ring: VecDeque<(ConversationId, u32)>,
+    pub(crate) listening: Vec<ConversationId>,
+    pub(crate) syncs: VecDeque<SyncAsk>,
+    pub(crate) sub_queue: bool,
+    pub(crate) sub_mine: bool,
+    /// The lists it subscribed to are to be asked for again, once there is a credit.
+    pub(crate) ask_queue: bool,
+    pub(crate) ask_mine: bool,
+}
+
+impl AgentSide {
+    pub(crate) fn new(agent: AgentId) -> AgentSide {
+        AgentSide {
+            agent,
+            ring: VecDeque::new(),
+            listening: Vec::new(),
+            syncs: VecDeque::new(),
+            sub_queue: false,
+            sub_mine: false,
+            ask_queue: false,
+            ask_mine: false,
+        }
+    }
+}
+
+/// Who it is.
+pub(crate) enum Who {
+    Visitor(VisitorSide),
+    Agent(Box<AgentSide>),
+}
+
+/// One session.
+pub(crate) struct Session {
+    /// 0 = the place is free.
+    pub(crate) generation: u32,
+    /// Index of its socket, or [`NONE`].
+    pub(crate) door: u32,
+    pub(crate) sid: SessionId,
+    /// Fingerprint of the device.
+    pub(crate) device: u128,
+    pub(crate) who: Who,
+    /// Durable events it was told.
+    pub(crate) told_p: u64,
+    /// Of them, acknowledged.
+    pub(crate) acked_p: u64,
+    /// When it ends, while it has no socket.
+    pub(crate) expires_ms: u64,
+    /// For what is durable.
+    pub(crate) bucket: Bucket,
+    /// For everything else.
+    pub(crate) asks: Bucket,
+    /// Since when it may not be told more for want of acknowledgements, in tenths of a second; 0 = it may.
+    pub(crate) lags_since: u32,
+    /// When it last said that it is typing, in tenths; and what.
+    pub(crate) typed_at: u32,
+    pub(crate) typing: bool,
+    /// It is in the list of those that may be told more.
+    pub(crate) wants_telling: bool,
+    /// Something it listens to could not be told when it came (agents).
+    pub(crate) behind: bool,
+}
+
+/// All sessions of the shard.
+pub(crate) struct Sessions {
+    slots: Vec<Session>,
+    free: Vec<u32>,
+    by_sid: IdMap<SessionId, u32>,
+    by_visitor: IdMap<VisitorId, u32>,
+    /// Agents' sessions; they are few.
+    agents: Vec<u32>,
+    pub(crate) scan: usize,
+    pub(crate) count: u32,
+    count_max: u32,
+}
+
+impl Sessions {
+    pub(crate) fn new(count_max: u32) -> Sessions {
+        Sessions {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_sid: IdMap::default(),
+            by_visitor: IdMap::default(),
+            agents: Vec::new(),
+            scan: 0,
+            count: 0,
+            count_max,
+        }
+    }
+
+    /// Whether one more fits.
+    pub(crate) fn has_room(&self) -> bool {
+        self.count < self.count_max
+    }
+
+    /// Begins a session. Room was checked.
+    pub(crate) fn open(&mut self, sid: SessionId, device: u128, who: Who) -> u32 {
+        assert!(self.has_room(), "room for a session was checked");
+        self.count += 1;
+        let mut session = Session {
+            generation: 1,
+            door: NONE,
+            sid,
+            device,
+            who,
+            told_p: 0,
+            acked_p: 0,
+            expires_ms: 0,
+            bucket: Bucket::default(),
+            asks: Bucket::default(),
+            lags_since: 0,
+            typed_at: 0,
+            typing: false,
+            wants_telling: false,
+            behind: false,
+        };
+        let index = self.free.pop().unwrap_or(self.slots.len() as u32);
+        if let Who::Visitor(side) = &mut session.who {
+            side.next = self.by_visitor.insert(side.visitor, index).unwrap_or(NONE);
+        }
+        if matches!(session.who, Who::Agent(_)) {
+            self.agents.push(index);
+        }
+        self.by_sid.insert(sid, index);
+        match self.slots.get_mut(index as usize) {
+            Some(slot) => {
+                session.generation = next_generation(slot.generation);
+                *slot = session;
+            }
+            None => self.slots.push(session),
+        }
+        index
+    }
+
+    /// Ends a session and gives its place back.
+    pub(crate) fn end(&mut self, index: u32) {
+        let (sid, visitor) = {
+            let session = self.at(index);
+            let visitor = match &session.who {
+                Who::Visitor(side) => Some((side.visitor, side.next)),
+                Who::Agent(_) => None,
+            };
+            (session.sid, visitor)
+        };
+        self.by_sid.remove(&sid);
+        match visitor {
+            Some((visitor, next)) => self.unlink(visitor, index, next),
+            None => self.agents.retain(|&agent| agent != index),
+        }
+        let session = &mut self.slots[index as usize];
+        // Heap of the session goes; the generation stays, marked as free by its lowest bit.
+        session.who = Who::Visitor(VisitorSide {
+            visitor: VisitorId::from_bits(u128::from(VisitorId::KIND) << 112).expect("the kind is right"),
+            inbox: InboxId::from_bits(u128::from(InboxId::KIND) << 112).expect("the kind is right"),
+            listens: None,
+            told: 0,
+            next: NONE,
+        });
+        session.generation = next_generation(session.generation);
+        session.door = NONE;
+        self.free.push(index);
+        self.count -= 1;
+    }
+
+    fn unlink(&mut self, visitor: VisitorId, index: u32, next: u32) {
+        let first = *self.by_visitor.get(&visitor).expect("a visitor's session is in his list");
+        if first == index {
+            if next == NONE {
+                self.by_visitor.remove(&visitor);
+            } else {
+                self.by_visitor.insert(visitor, next);
+            }
+            return;
+        }
+        let mut before = first;
+        loop {
+            let Who::Visitor(side) = &mut self.slots[before as usize].who else {
+                unreachable!("the list holds visitors' sessions only")
+            };
+            if side.next == index {
+                side.next = next;
+                return;
+            }
+            before = side.next;
+        }
+    }
+
+    /// The session at an index in use.
+    pub(crate) fn at(&mut self, index: u32) -> &mut Session {
+        &mut self.slots[index as usize]
+    }
+
+    /// The session at an index in use.
+    pub(crate) fn get(&self, index: u32) -> &Session {
+        &self.slots[index as usize]
+    }
+
+    /// The session of that generation, if it is still that one.
+    pub(crate) fn find(&mut self, index: u32, generation: u32) -> Option<&mut Session> {
+        self.slots.get_mut(index as usize).filter(|session| session.generation == generation)
+    }
+
+    /// Whether the place holds a session: used places have odd generations.
+    pub(crate) fn in_use(&self, index: u32) -> bool {
+        self.slots.get(index as usize).is_some_and(|session| session.generation % 2 == 1)
+    }
+
+    /// The session a client names.
+    pub(crate) fn by_sid(&self, sid: SessionId) -> Option<u32> {
+        self.by_sid.get(&sid).copied()
+    }
+
+    /// Sessions of agents.
+    pub(crate) fn agents(&self) -> &[u32] {
+        &self.agents
+    }
+
+    /// The first session of a visitor; follow `next` for the others.
+    pub(crate) fn first_of(&self, visitor: VisitorId) -> Option<u32> {
+        self.by_visitor.get(&visitor).copied()
+    }
+
+    /// How many places there are, used or free.
+    pub(crate) fn places(&self) -> usize {
+        self.slots.len()
+    }
+}
+
+fn next_generation(generation: u32) -> u32 {
+    generation.wrapping_add(1)
+}
+
+impl Session {
+    /// Durable events told and not acknowledged.
+    pub(crate) fn unacked(&self) -> u64 {
+        self.told_p - self.acked_p
+    }
+}

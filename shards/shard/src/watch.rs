@@ -1,0 +1,83 @@
+//! What agents at this door listen to: for each conversation the highest number that exists and how far each listener was told.
+//!
+//! A push is a hint: an event that arrives in order is told, anything else only raises `head`, and what is missing is pulled from the home.
+
+use desk::id::ConversationId;
+use desk::map::IdMap;
+
+/// One session that listens.
+#[derive(Clone, Copy)]
+pub(crate) struct Listener {
+    pub(crate) session: u32,
+    /// Highest number it was told.
+    pub(crate) told: u32,
+}
+
+/// One conversation that is listened to here.
+#[derive(Default)]
+pub(crate) struct Watch {
+    /// Highest number that is durable at the home, as far as this door knows.
+    pub(crate) head: u32,
+    /// A pull is on its way.
+    pub(crate) pulling: bool,
+    pub(crate) listeners: Vec<Listener>,
+    /// What the home should hear of reading and reaching; 0 = nothing new.
+    pub(crate) seen: u32,
+    pub(crate) delivered: u32,
+}
+
+impl Watch {
+    pub(crate) fn listener(&mut self, session: u32) -> Option<&mut Listener> {
+        self.listeners.iter_mut().find(|listener| listener.session == session)
+    }
+}
+
+/// All that is listened to here.
+#[derive(Default)]
+pub(crate) struct Watches {
+    pub(crate) by_c: IdMap<ConversationId, Watch>,
+    /// Conversations of which the home should hear a cursor.
+    pub(crate) cursors: Vec<ConversationId>,
+    /// Conversations some listener of which may be behind.
+    pub(crate) behind: std::collections::VecDeque<ConversationId>,
+}
+
+impl Watches {
+    pub(crate) fn find(&mut self, c: ConversationId) -> Option<&mut Watch> {
+        self.by_c.get_mut(&c)
+    }
+
+    /// Adds a listener, or sets how far it was told. Returns whether the session is new here.
+    pub(crate) fn listen(&mut self, c: ConversationId, session: u32, told: u32, head: u32) -> bool {
+        let watch = self.by_c.entry(c).or_default();
+        watch.head = watch.head.max(head);
+        self.behind.push_back(c);
+        if let Some(listener) = watch.listener(session) {
+            listener.told = told;
+            return false;
+        }
+        watch.listeners.push(Listener { session, told });
+        true
+    }
+
+    /// Removes a listener. Returns whether nobody listens to the conversation any more.
+    pub(crate) fn unlisten(&mut self, c: ConversationId, session: u32) -> bool {
+        let Some(watch) = self.by_c.get_mut(&c) else { return false };
+        watch.listeners.retain(|listener| listener.session != session);
+        if !watch.listeners.is_empty() {
+            return false;
+        }
+        self.by_c.remove(&c);
+        true
+    }
+
+    /// The home should hear that somebody here has read, or got, up to a number.
+    pub(crate) fn note_cursor(&mut self, c: ConversationId, seen: u32, delivered: u32) {
+        let Some(watch) = self.by_c.get_mut(&c) else { return };
+        if watch.seen == 0 && watch.delivered == 0 {
+            self.cursors.push(c);
+        }
+        watch.seen = watch.seen.max(seen);
+        watch.delivered = watch.delivered.max(delivered);
+    }
+}
