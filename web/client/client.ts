@@ -192,7 +192,7 @@ export class RingdeskClient extends Emitter<ClientEvents> {
     return this.#sender.add({ op: 'note', c, body: checked(body) });
   }
 
-  accept(c: string, offer?: string): string {
+  accept(c: string, offer?: number): string {
     return this.#sender.add(offer === undefined ? { op: 'accept', c } : { op: 'accept', c, offer });
   }
 
@@ -210,7 +210,7 @@ export class RingdeskClient extends Emitter<ClientEvents> {
     this.#sender.discard(cid);
   }
 
-  decline(c: string, offer: string): void {
+  decline(c: string, offer: number): void {
     if (this.#ready) this.#link.request('decline', { c, offer }, () => undefined);
   }
 
@@ -444,7 +444,7 @@ export class RingdeskClient extends Emitter<ClientEvents> {
   #onReady(ready: Ready): void {
     if (this.#me !== undefined && this.#me !== ready.me) this.#setConversation(null);
     this.#me = ready.me;
-    this.#name = ready.name;
+    this.#name = ready.name === '' ? undefined : ready.name;
     this.#session = { sid: ready.sid, epoch: ready.epoch };
     this.#setSlot(ready.slot);
     if (this.#options.role === 'visitor' && ready.token !== undefined) {

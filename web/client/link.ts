@@ -53,7 +53,7 @@ export interface ClientEvents {
   presence: { c: string; online: boolean };
   queue: { c: string; pos: number };
   offer: { c: string } & Offer;
-  offer_gone: { c: string; offer: string };
+  offer_gone: { c: string; offer: number };
   list: { scope: Scope; convs: Row[]; total: number };
   conv: Row;
   avail: Pushes['avail'];

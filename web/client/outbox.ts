@@ -12,7 +12,7 @@ export interface OutboxItem {
   /** The conversation; null while the visitor has none. */
   c: string | null;
   readonly body?: string;
-  readonly offer?: string;
+  readonly offer?: number;
   /** Place in the order of saying. */
   n: number;
   /** Set when a `send` went out as `start`: it stays one, with the same words, until it is answered. */

@@ -88,22 +88,17 @@ export interface SyncState {
   e?: number;
   limited?: boolean;
   status: ConversationStatus;
-  owner?: Owner;
+  owner?: string;
   visitor?: { id: string; name?: string; online: boolean };
   seen?: Cursors;
   delivered?: Cursors;
 }
 
-/** An agent as named in rows and states: the bare id, or id and name. */
-export type Owner = string | { id: string; name?: string };
-
-export const ownerId = (owner: Owner | null | undefined): string | undefined =>
-  owner === null || owner === undefined ? undefined : typeof owner === 'string' ? owner : owner.id;
-
 export interface Row {
   c: string;
   status: ConversationStatus;
-  owner?: Owner;
+  /** The agent's id. */
+  owner?: string;
   name?: string;
   preview?: string;
   since?: number;
@@ -111,7 +106,7 @@ export interface Row {
 }
 
 export interface Offer {
-  offer: string;
+  offer: number;
   ttl_ms: number;
   name?: string;
   preview?: string;
@@ -139,7 +134,7 @@ export interface Pushes {
   presence: { visitor: 'online' | 'offline' };
   queue: { pos: number };
   offer: Offer;
-  offer_gone: { offer: string };
+  offer_gone: { offer: number };
   list: { scope: Scope; convs: Row[]; total: number };
   conv: Omit<Row, 'c'>;
   avail: { state: Availability; cap: number; load?: number };

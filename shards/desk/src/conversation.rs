@@ -287,6 +287,3 @@ impl Conversation {
         self.visitor.bits() << 16 == 0
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -412,8 +412,12 @@ impl Dispatcher {
             && old.epoch == row.epoch
             && (row.ticket.is_some() || !known.ticket_journaled);
         let ticket_journaled = row.ticket.is_some();
-        if same_wait {
-            row.ticket = row.ticket.or(old.ticket);
+        if same_wait && row.ticket.is_none() {
+            row.ticket = old.ticket;
+            // Said again: the home may have had it for a wait that ended unseen. It takes a ticket only while it has none.
+            if let Some(ticket) = old.ticket {
+                out.push(Out::Ticket { home, c, ticket });
+            }
         }
         let stays =
             same_wait && row.ticket == old.ticket && (row.ticket.is_some() || row.since_ms == old.since_ms);

@@ -73,33 +73,62 @@ impl core::fmt::Display for IdText {
 
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
+/// The value of each letter, either case; [`NO_LETTER`] for what is none. `I` and `L` read as 1, `O` as 0, as Crockford says.
+const VALUES: [u8; 256] = {
+    let mut values = [NO_LETTER; 256];
+    let mut value = 0;
+    while value < ALPHABET.len() {
+        let letter = ALPHABET[value];
+        values[letter as usize] = value as u8;
+        values[letter.to_ascii_lowercase() as usize] = value as u8;
+        value += 1;
+    }
+    let mut alias = 0;
+    while alias < b"IiLlOo".len() {
+        values[b"IiLlOo"[alias] as usize] = if alias < 4 { 1 } else { 0 };
+        alias += 1;
+    }
+    values
+};
+const NO_LETTER: u8 = 0xFF;
+/// Letters that make 60 bits: ids are written and read in words of 64 bits, not 128.
+const HALF: usize = 12;
+
 /// The 26-character text form of 128 bits.
 pub fn text_of(bits: u128) -> IdText {
     let mut text = [0u8; ID_TEXT_SIZE];
-    for (place, letter) in text.iter_mut().enumerate() {
-        let shift = 5 * (ID_TEXT_SIZE - 1 - place);
-        *letter = ALPHABET[((bits >> shift) & 31) as usize];
+    let (top, halves) = text.split_at_mut(ID_TEXT_SIZE - 2 * HALF);
+    let (high, low) = halves.split_at_mut(HALF);
+    for (letters, mut word) in [(top, (bits >> 120) as u64), (high, (bits >> 60) as u64), (low, bits as u64)]
+    {
+        for letter in letters.iter_mut().rev() {
+            *letter = ALPHABET[(word & 31) as usize];
+            word >>= 5;
+        }
     }
     IdText(text)
 }
 
-/// The 128 bits of a text form, or `None` if it is not one. `I` and `L` read as 1, `O` as 0, as Crockford says.
+/// The 128 bits of a text form in either case, or `None` if it is not one.
 pub fn bits_of(text: &str) -> Option<u128> {
-    let text = text.as_bytes();
-    if text.len() != ID_TEXT_SIZE || !matches!(text[0], b'0'..=b'7') {
+    let text: &[u8; ID_TEXT_SIZE] = text.as_bytes().try_into().ok()?;
+    // 26 letters would hold 130 bits.
+    if !matches!(text[0], b'0'..=b'7') {
         return None;
     }
-    let mut bits = 0u128;
-    for &letter in text {
-        let value = match letter.to_ascii_uppercase() {
-            digit @ b'0'..=b'9' => digit - b'0',
-            b'I' | b'L' => 1,
-            b'O' => 0,
-            upper => ALPHABET.iter().position(|&a| a == upper)? as u8,
-        };
-        bits = (bits << 5) | u128::from(value);
-    }
-    Some(bits)
+    let (top, halves) = text.split_at(ID_TEXT_SIZE - 2 * HALF);
+    let (high, low) = halves.split_at(HALF);
+    let mut seen = 0;
+    let mut word = |letters: &[u8]| {
+        letters.iter().fold(0u64, |word, &letter| {
+            let value = VALUES[usize::from(letter)];
+            seen |= value;
+            (word << 5) | u64::from(value & 31)
+        })
+    };
+    let bits = (u128::from(word(top)) << 120) | (u128::from(word(high)) << 60) | u128::from(word(low));
+    // Values of letters stay below 32, so the top bit tells that one was none.
+    (seen & 0x80 == 0).then_some(bits)
 }
 
 macro_rules! ids {
@@ -181,6 +210,36 @@ mod tests {
             assert_eq!(VisitorId::parse(&id.text().as_str().to_lowercase()), Some(id));
             assert_eq!(id.slot().number(), number);
         }
+    }
+
+    #[test]
+    fn every_bit_has_its_place_in_the_text() {
+        for shift in 0..128 {
+            let text = text_of(1 << shift);
+            assert_eq!(bits_of(text.as_str()), Some(1 << shift));
+            let place = ID_TEXT_SIZE - 1 - shift / 5;
+            assert_eq!(text.as_str().as_bytes()[place], b"1248G"[shift % 5]);
+        }
+        assert_eq!(text_of(u128::MAX).as_str(), "7ZZZZZZZZZZZZZZZZZZZZZZZZZ");
+        assert_eq!(bits_of("7zzzzzzzzzzzzzzzzzzzzzzzzz"), Some(u128::MAX));
+    }
+
+    #[test]
+    fn every_byte_that_is_no_letter_is_refused_in_every_place_and_look_alikes_are_read() {
+        for place in 1..ID_TEXT_SIZE {
+            for byte in 0..128u8 {
+                let mut text = *b"00000000000000000000000000";
+                text[place] = byte;
+                let found = bits_of(core::str::from_utf8(&text).unwrap());
+                let value = match byte.to_ascii_uppercase() {
+                    b'O' => Some(0),
+                    b'I' | b'L' => Some(1),
+                    upper => ALPHABET.iter().position(|&letter| letter == upper),
+                };
+                assert_eq!(found, value.map(|value| (value as u128) << (5 * (ID_TEXT_SIZE - 1 - place))));
+            }
+        }
+        assert_eq!(bits_of("é000000000000000000000000"), None);
     }
 
     #[test]

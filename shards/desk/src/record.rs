@@ -386,6 +386,3 @@ impl Record<'_> {
         archived::read(kind, version, body)
     }
 }
-
-#[cfg(test)]
-mod tests;

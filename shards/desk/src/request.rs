@@ -440,3 +440,6 @@ pub fn fingerprint(text: &str) -> u128 {
 pub fn body_hash(parts: &[&str]) -> u64 {
     parts.iter().fold(parts.len() as u64, |hash, part| xxh3_64_with_seed(part.as_bytes(), hash))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Which file holds which segment, found out from block headers alone, and which boots may speak where.
 
+use std::cmp::Ordering;
+
 use crate::geometry::{Geometry, LogOffset};
 use crate::header::{BLOCK_HEADER_SIZE, BlockHeader, HeaderError};
 use crate::little::first_nonzero;
@@ -149,12 +151,17 @@ impl SegmentIndex {
         match self.segments.binary_search_by_key(&segment, |file| file.segment) {
             Err(at) => self.segments.insert(at, new),
             Ok(at) => {
-                // A block that was cut off, and its segment written again to another file: the younger boot counts.
+                // A block that was cut off, and its segment written again to another file: the younger boot counts,
+                // and then the file that says so in its first block.
                 let old = self.segments[at];
-                if old.boot_id == boot_id {
-                    return Err(RecoverError::TwoFiles { segment, files: [old.file, file.id] });
-                }
-                let (kept, dropped) = if boot_id > old.boot_id { (new, old) } else { (old, new) };
+                let rank = |file: &SegmentFile| (file.boot_id, file.first.is_some());
+                let (kept, dropped) = match rank(&new).cmp(&rank(&old)) {
+                    Ordering::Greater => (new, old),
+                    Ordering::Less => (old, new),
+                    Ordering::Equal => {
+                        return Err(RecoverError::TwoFiles { segment, files: [old.file, file.id] });
+                    }
+                };
                 self.segments[at] = kept;
                 self.free.push(dropped.file);
             }

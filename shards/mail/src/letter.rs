@@ -206,7 +206,7 @@ pub enum Letter {
         push: Vec<u8>,
     },
     /// Dispatcher → door: a row of the lists changed.
-    Row(Row),
+    Row(Box<Row>),
     /// Dispatcher → door: an exclusive offer.
     Offer {
         /// To whom.
@@ -217,10 +217,8 @@ pub enum Letter {
         offer: u64,
         /// For how long, in milliseconds; 0 = it is gone.
         ttl_ms: u32,
-        /// The visitor's name.
-        name: Short<80>,
-        /// The beginning of what he wrote.
-        preview: Short<120>,
+        /// The visitor's name, and the beginning of what he wrote.
+        about: Box<(Short<80>, Short<120>)>,
     },
     /// Dispatcher → door: an agent's availability changed elsewhere.
     Avail {
@@ -249,7 +247,7 @@ pub enum Letter {
         s: u32,
     },
     /// Home → dispatcher: a conversation as its home has it durably.
-    Announce(Row),
+    Announce(Box<Row>),
     /// Home → dispatcher: all that waits or is open has been announced.
     AnnounceEnd,
     /// Dispatcher → home: the conversation's place in the order of arrival; the home journals it.
@@ -306,6 +304,9 @@ pub enum Letter {
     /// A pooled buffer goes back to the shard it came from.
     Spent(Vec<u8>),
 }
+
+// A mailbox is an array of these, and there is one for each pair of shards. What is rare and large is boxed.
+const _: () = assert!(size_of::<Letter>() <= 144);
 
 /// What a letter needs before it may be posted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

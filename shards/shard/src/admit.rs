@@ -34,7 +34,7 @@ impl Shard {
         }
     }
 
-    pub(crate) fn on_arrived(&mut self, door: Door, moved: Box<Moved>) {
+    pub(crate) fn on_arrived(&mut self, door: Door, moved: Moved) {
         self.counters.moved_in += 1;
         self.doors.open(door, moved.peer, moved.bytes, true, self.now.mono_ms);
         if self.stopping.refuses() {
@@ -44,7 +44,7 @@ impl Shard {
         }
     }
 
-    pub(crate) fn on_move_failed(&mut self, door: Door, moved: Box<Moved>) {
+    pub(crate) fn on_move_failed(&mut self, door: Door, moved: Moved) {
         self.doors.open(door, moved.peer, moved.bytes, true, self.now.mono_ms);
         self.refuse_http(door, BUSY);
     }

@@ -104,8 +104,8 @@ impl Shard {
                 self.spent(from, push);
             }
             Letter::Row(row) => self.on_row(&row),
-            Letter::Offer { agent, c, offer, ttl_ms, name, preview } => {
-                self.on_offer(agent, c, offer, ttl_ms, name.as_str(), preview.as_str());
+            Letter::Offer { agent, c, offer, ttl_ms, about } => {
+                self.on_offer(agent, c, offer, ttl_ms, about.0.as_str(), about.1.as_str());
             }
             Letter::Avail { agent, state, cap, load } => self.on_avail(agent, state, cap, load),
             Letter::Position { c, pos } => self.on_position(c, pos),
@@ -120,7 +120,7 @@ impl Shard {
                     self.watches.behind.push_back(c);
                 }
             }
-            Letter::Announce(row) => self.on_announce(from, row),
+            Letter::Announce(row) => self.on_announce(from, *row),
             Letter::AnnounceEnd => self.on_announce_end(from),
             Letter::Ticket { c, ticket } => self.on_ticket(c, ticket),
             Letter::Presence { agent, sessions, said } => self.on_presence(from, agent, sessions, said),

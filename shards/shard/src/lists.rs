@@ -107,7 +107,7 @@ impl Shard {
 
     fn post_row(&mut self, desk: u16, ix: desk::conversation::ConvIx) {
         let row = row_of(&self.homes, ix);
-        self.post.post(desk, Letter::Announce(row));
+        self.post.post(desk, Letter::Announce(Box::new(row)));
     }
 
     /// The visitor hears how many are before him.
@@ -158,11 +158,10 @@ impl Shard {
             Out::Refuse { request, code } => self.answer_request(request, Answer::Refused(code_of(code))),
             Out::Offer { agent, c, offer, ttl_ms, name, preview } => {
                 self.counters.offers += 1;
-                self.deliver_to(agent, || Letter::Offer { agent, c, offer, ttl_ms, name, preview });
+                self.deliver_to(agent, || Letter::Offer { agent, c, offer, ttl_ms, about: Box::new((name, preview)) });
             }
             Out::OfferGone { agent, c, offer } => {
-                let (name, preview) = Default::default();
-                self.deliver_to(agent, || Letter::Offer { agent, c, offer, ttl_ms: 0, name, preview });
+                self.deliver_to(agent, || Letter::Offer { agent, c, offer, ttl_ms: 0, about: Box::default() });
             }
             Out::Row(row) => {
                 for to in 0..self.lists.shard_count {
@@ -170,7 +169,7 @@ impl Shard {
                         continue;
                     }
                     if self.post.has_room(to) {
-                        self.post.post(to, Letter::Row(row));
+                        self.post.post(to, Letter::Row(Box::new(row)));
                     } else {
                         self.lists.stale |= 1 << to;
                     }
@@ -445,7 +444,7 @@ impl Shard {
             0 => encode::offer_gone(&mut text, c, offer),
             _ => encode::offer(&mut text, c, offer, ttl_ms, name, preview),
         }
-        self.to_agent(agent, &text);
+        self.hint_agent(agent, &text);
         self.text = text;
     }
 
@@ -453,11 +452,11 @@ impl Shard {
         let mut text = core::mem::take(&mut self.text);
         text.clear();
         encode::avail_push(&mut text, &AvailView { state, cap, load: u32::from(load) });
-        self.to_agent(agent, &text);
+        self.hint_agent(agent, &text);
         self.text = text;
     }
 
-    fn to_agent(&mut self, agent: AgentId, text: &[u8]) {
+    fn hint_agent(&mut self, agent: AgentId, text: &[u8]) {
         for at in 0..self.sessions.agents().len() {
             let index = self.sessions.agents()[at];
             let door = self.sessions.get(index).door;

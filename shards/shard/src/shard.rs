@@ -182,8 +182,8 @@ impl Shard {
         match input {
             Input::Rooms(rooms) => self.post.on_rooms(rooms),
             Input::Accepted { door, peer } => self.on_accepted(door, peer),
-            Input::Arrived { door, moved } => self.on_arrived(door, moved),
-            Input::MoveFailed { door, moved } => self.on_move_failed(door, moved),
+            Input::Arrived { door, moved } => self.on_arrived(door, *moved),
+            Input::MoveFailed { door, moved } => self.on_move_failed(door, *moved),
             Input::Received { door, buffer, size } => self.on_received(door, buffer, size),
             Input::SentSome { door } => self.on_sent_some(door),
             Input::Sent { door, buf, whole } => self.on_sent(door, buf, whole),

@@ -206,9 +206,9 @@ describe('a refusal means not stored', () => {
     const w = new World('agent');
     w.client.connect();
     w.admit({ me: 'A1' });
-    w.client.accept('C', 'OFFER');
+    w.client.accept('C', 8);
     const accept = w.socket.the('accept');
-    expect(accept.d).toMatchObject({ c: 'C', offer: 'OFFER' });
+    expect(accept.d).toMatchObject({ c: 'C', offer: 8 });
     w.socket.refuse(accept, { code: 'stale', retry: false });
     expect(w.of('refused')).toMatchObject([{ error: { code: 'stale' } }]);
     expect(w.client.pending).toEqual([]);
