@@ -158,10 +158,22 @@ impl Shard {
             Out::Refuse { request, code } => self.answer_request(request, Answer::Refused(code_of(code))),
             Out::Offer { agent, c, offer, ttl_ms, name, preview } => {
                 self.counters.offers += 1;
-                self.deliver_to(agent, || Letter::Offer { agent, c, offer, ttl_ms, about: Box::new((name, preview)) });
+                self.deliver_to(agent, || Letter::Offer {
+                    agent,
+                    c,
+                    offer,
+                    ttl_ms,
+                    about: Box::new((name, preview)),
+                });
             }
             Out::OfferGone { agent, c, offer } => {
-                self.deliver_to(agent, || Letter::Offer { agent, c, offer, ttl_ms: 0, about: Box::default() });
+                self.deliver_to(agent, || Letter::Offer {
+                    agent,
+                    c,
+                    offer,
+                    ttl_ms: 0,
+                    about: Box::default(),
+                });
             }
             Out::Row(row) => {
                 for to in 0..self.lists.shard_count {

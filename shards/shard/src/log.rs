@@ -34,6 +34,13 @@ enum Seal {
     Sealed(LogOffset),
 }
 
+#[derive(Clone, Copy)]
+struct Prepared {
+    segment: u32,
+    /// The superblock that knows of it is being written.
+    told: bool,
+}
+
 /// What became durable.
 pub(crate) enum Landed {
     Nothing,
@@ -48,8 +55,8 @@ pub(crate) struct Log {
     geometry: Geometry,
     disk: Disk,
     seal: Seal,
-    /// A prepared segment of which the superblock does not know yet, and whether it is being told.
-    prepared: Option<u32>,
+    /// A prepared segment that the superblock has to know of before it is used.
+    prepared: Option<Prepared>,
     preparing: Option<u32>,
     failed: bool,
     retry_at_ms: u64,
@@ -231,8 +238,10 @@ impl Log {
         if let Seal::Closing(end) = self.seal {
             return Some(self.superblock.clean_stop(end));
         }
-        if self.prepared.is_some() {
-            let mut next = self.superblock.with_files(self.segment_count + 1);
+        if let Some(prepared) = &mut self.prepared {
+            prepared.told = true;
+            let files = self.superblock.files.max(self.segment_count + 1);
+            let mut next = self.superblock.with_files(files);
             if let Some(replay_from) = self.replay_from.take() {
                 next.replay_from = replay_from;
             }
@@ -269,7 +278,7 @@ impl Log {
             Some(segment),
             "one segment is prepared at a time, the one asked for"
         );
-        self.prepared = Some(segment);
+        self.prepared = Some(Prepared { segment, told: false });
     }
 
     /// A segment could not be prepared. Returns whether this is news.
@@ -313,9 +322,9 @@ impl Log {
         result.map_err(|error| FenceCause::Superblock(format!("{error:?}")))?;
         self.disk = Disk::Idle;
         let mut room_again = false;
-        if let Some(segment) = self.prepared.take_if(|_| self.superblock.files == self.segment_count + 1) {
+        if let Some(prepared) = self.prepared.take_if(|prepared| prepared.told) {
             self.segment_count += 1;
-            self.writer.segment_ready(segment);
+            self.writer.segment_ready(prepared.segment);
             room_again = core::mem::replace(&mut self.failed, false);
         }
         if let Seal::Closing(end) = self.seal

@@ -1,0 +1,348 @@
+//! A node in one thread: real shards, mailboxes that keep their order, disks that land at once, and clients that speak frames.
+#![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use desk::id::{AgentId, Entropy, InboxId, SiteId, Slot, VisitorId};
+use desk::settings::{Agent, Inbox, Limits, Role, Settings, SigningKey};
+use desk::token::{Ticket, sign_ticket};
+use journal::{FileSlot, FileSlotId, Geometry, Level, Medium, Superblock};
+use mail::Letter;
+use ringdesk_shard::{Builder, Config, Door, Effect, Input, Now, Shard};
+
+/// Called around every step, so that a test can count what happens inside.
+pub trait Probe {
+    fn around<R>(&mut self, step: impl FnOnce() -> R) -> R;
+}
+
+pub struct NoProbe;
+impl Probe for NoProbe {
+    fn around<R>(&mut self, step: impl FnOnce() -> R) -> R {
+        step()
+    }
+}
+
+pub struct Client {
+    pub shard: u16,
+    pub door: Door,
+    pub received: Vec<u8>,
+    pub closed: bool,
+}
+
+pub struct Node<P: Probe> {
+    pub probe: P,
+    pub shards: Vec<Shard>,
+    pub now: Now,
+    mail: Vec<VecDeque<(u16, Letter)>>,
+    effects: Vec<Effect>,
+    ready: VecDeque<(u16, Effect)>,
+    next_door: Vec<u32>,
+    pub clients: Vec<Client>,
+    pub inbox: InboxId,
+    pub agent: AgentId,
+    pub key: SigningKey,
+    pub mailbox_size: u32,
+}
+
+/// A disk on which nothing was ever written.
+struct Nothing;
+
+impl Medium for Nothing {
+    fn segments(&mut self) -> std::io::Result<Vec<FileSlot>> {
+        Ok(Vec::new())
+    }
+    fn read_at(&mut self, _: FileSlotId, _: u64, _: &mut [u8]) -> std::io::Result<usize> {
+        Ok(0)
+    }
+    fn len(&mut self, _: FileSlotId) -> std::io::Result<u64> {
+        Ok(0)
+    }
+}
+
+const T0: u64 = 1_760_000_000_000;
+
+pub fn settings(shard_count: u16) -> (Settings, AgentId, InboxId) {
+    let mut entropy = Entropy::new([1; 32]);
+    let slot = Slot::new(shard_count - 1).unwrap();
+    let inbox = InboxId::mint(slot, &mut entropy);
+    let agent = AgentId::mint(slot, &mut entropy);
+    let limits = Limits {
+        message_rate_per_s: 10_000,
+        message_burst: 100_000,
+        request_rate_per_s: 100_000,
+        request_burst: 1_000_000,
+        ..Limits::default()
+    };
+    let settings = Settings {
+        version: 1,
+        site: SiteId::mint(Slot::new(0).unwrap(), &mut entropy),
+        keys: vec![SigningKey { id: 1, secret: [9; 32] }],
+        inboxes: vec![Inbox { id: inbox, name: "Shop".into(), origins: vec![], enabled: true }],
+        agents: vec![Agent {
+            id: agent,
+            name: "Ada".into(),
+            role: Role::Agent,
+            session_epoch: 1,
+            capacity: 500,
+            enabled: true,
+        }],
+        limits,
+    };
+    (settings, agent, inbox)
+}
+
+impl<P: Probe> Node<P> {
+    pub fn new(shard_count: u16, probe: P) -> Node<P> {
+        let (settings, agent, inbox) = settings(shard_count);
+        let key = settings.keys[0].clone();
+        let settings = Arc::new(settings);
+        let now = Now { mono_ms: 1_000, wall_ms: T0 };
+        let mut node = Node {
+            probe,
+            shards: Vec::new(),
+            now,
+            mail: (0..shard_count).map(|_| VecDeque::with_capacity(4096)).collect(),
+            effects: Vec::with_capacity(1024),
+            ready: VecDeque::with_capacity(1024),
+            next_door: vec![0; usize::from(shard_count)],
+            clients: Vec::new(),
+            inbox,
+            agent,
+            key,
+            mailbox_size: 1024,
+        };
+        for shard in 0..shard_count {
+            let config = Config {
+                shard,
+                shard_count,
+                site: settings.site,
+                epoch: 77,
+                seed: [shard as u8; 32],
+                mailbox_size: node.mailbox_size,
+                hot_bytes_max: 256 << 20,
+                session_count_max: 100_000,
+                segment_count_max: 1000,
+                echo_path: Some("/echo".into()),
+                echo_message_size_max: 1 << 20,
+                echo_fragment_count_max: 1000,
+                server: "ringdesk/test".into(),
+            };
+            let geometry = Geometry { segment_size: 64 << 20, align: 512 };
+            let superblock = Superblock::new([3; 16], 5, shard, shard_count, geometry);
+            let recovered =
+                journal::recover(&mut Nothing, &superblock, &[0; 16], &mut |_| {}).expect("nothing is there");
+            let superblock = superblock.begin_boot(&recovered, [0; 16], Level::Disk);
+            let builder = Builder::new(config, settings.clone());
+            let started = builder.start(now, &recovered, superblock, &mut node.effects);
+            node.shards.push(started);
+            node.collect(shard);
+        }
+        node.run();
+        node
+    }
+
+    fn collect(&mut self, shard: u16) {
+        self.ready.extend(self.effects.drain(..).map(|effect| (shard, effect)));
+    }
+
+    pub fn step(&mut self, shard: u16, input: Input<'_>) {
+        let (now, effects) = (self.now, &mut self.effects);
+        let target = &mut self.shards[usize::from(shard)];
+        self.probe.around(|| target.step(now, input, effects));
+        self.collect(shard);
+    }
+
+    /// Runs turns until nothing moves any more.
+    pub fn run(&mut self) {
+        for _ in 0..10_000 {
+            let mut moved = false;
+            for shard in 0..self.shards.len() as u16 {
+                let rooms = [self.mailbox_size; 64];
+                self.step(shard, Input::Rooms(&rooms[..self.shards.len()]));
+                while let Some((from, letter)) = self.mail[usize::from(shard)].pop_front() {
+                    moved = true;
+                    self.step(shard, Input::Letter { from, letter });
+                }
+                self.step(shard, Input::EndOfTurn);
+            }
+            while let Some((shard, effect)) = self.ready.pop_front() {
+                moved |= self.perform(shard, effect);
+            }
+            if !moved && !self.shards.iter().any(Shard::wants_turn) {
+                return;
+            }
+        }
+        panic!("the node never comes to rest");
+    }
+
+    fn perform(&mut self, shard: u16, effect: Effect) -> bool {
+        match effect {
+            Effect::Send { door, buf } => {
+                if let Some(client) =
+                    self.clients.iter_mut().find(|client| client.shard == shard && client.door == door)
+                {
+                    client.received.extend_from_slice(&buf);
+                }
+                self.step(shard, Input::Sent { door, buf, whole: true });
+            }
+            Effect::Close { door } => {
+                if let Some(client) =
+                    self.clients.iter_mut().find(|client| client.shard == shard && client.door == door)
+                {
+                    client.closed = true;
+                }
+            }
+            Effect::Move { door, to, moved } => {
+                let target = self.door(to);
+                if let Some(client) =
+                    self.clients.iter_mut().find(|client| client.shard == shard && client.door == door)
+                {
+                    (client.shard, client.door) = (to, target);
+                }
+                self.step(to, Input::Arrived { door: target, moved });
+            }
+            Effect::Write { buf, .. } => self.step(shard, Input::Wrote { buf, result: Ok(()) }),
+            Effect::WriteSuperblock(_) => self.step(shard, Input::WroteSuperblock { result: Ok(()) }),
+            Effect::PrepareSegment { segment } => self.step(shard, Input::SegmentReady { segment }),
+            Effect::Letter { to, letter } => self.mail[usize::from(to)].push_back((shard, letter)),
+            Effect::Report(_) => return false,
+            Effect::Pause { .. }
+            | Effect::Resume { .. }
+            | Effect::HandOver { .. }
+            | Effect::StopAccepting
+            | Effect::Stop => {}
+            Effect::Fence(cause) => panic!("fenced: {cause:?}"),
+        }
+        true
+    }
+
+    fn door(&mut self, shard: u16) -> Door {
+        let index = self.next_door[usize::from(shard)];
+        self.next_door[usize::from(shard)] += 1;
+        Door { index, generation: 1 }
+    }
+
+    pub fn advance(&mut self, ms: u64) {
+        for _ in 0..ms.div_ceil(100) {
+            self.now.mono_ms += 100;
+            self.now.wall_ms += 100;
+            for shard in 0..self.shards.len() as u16 {
+                self.step(shard, Input::Tick);
+            }
+            self.run();
+        }
+    }
+
+    pub fn connect(&mut self, shard: u16, path: &str) -> usize {
+        let door = self.door(shard);
+        self.clients.push(Client { shard, door, received: Vec::with_capacity(1 << 16), closed: false });
+        let peer = SocketAddr::from(([127, 0, 0, 1], 4000));
+        self.step(shard, Input::Accepted { door, peer });
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: ringdesk.v1.json\r\n\r\n"
+        );
+        let client = self.clients.len() - 1;
+        self.raw(client, request.into_bytes());
+        let client_ref = &mut self.clients[client];
+        let head = client_ref.received.windows(4).position(|at| at == b"\r\n\r\n").expect("a response") + 4;
+        assert!(
+            client_ref.received.starts_with(b"HTTP/1.1 101"),
+            "{}",
+            String::from_utf8_lossy(&client_ref.received)
+        );
+        client_ref.received.drain(..head);
+        client
+    }
+
+    pub fn raw(&mut self, client: usize, mut bytes: Vec<u8>) {
+        let size = bytes.len();
+        bytes.resize(size + 64, 0);
+        let (shard, door) = (self.clients[client].shard, self.clients[client].door);
+        self.step(shard, Input::Received { door, buffer: &mut bytes, size });
+        self.run();
+    }
+
+    pub fn say(&mut self, client: usize, text: &str) {
+        self.raw(client, masked(1, text.as_bytes()));
+    }
+
+    /// The text frames that arrived since the last call.
+    pub fn heard(&mut self, client: usize) -> Vec<String> {
+        let bytes = core::mem::take(&mut self.clients[client].received);
+        let mut at = 0;
+        let mut texts = Vec::new();
+        while at < bytes.len() {
+            let (opcode, mut size, mut head) = (bytes[at] & 15, usize::from(bytes[at + 1]), 2);
+            if size == 126 {
+                size = usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
+                head = 4;
+            }
+            let payload = &bytes[at + head..at + head + size];
+            match opcode {
+                1 => texts.push(String::from_utf8(payload.to_vec()).unwrap()),
+                8 => texts.push(format!("close {}", u16::from_be_bytes([payload[0], payload[1]]))),
+                other => texts.push(format!("opcode {other}")),
+            }
+            at += head + size;
+        }
+        texts
+    }
+
+    pub fn visitor(&mut self, shard: u16) -> usize {
+        let path = format!("/ws/v1/visitor?inbox={}", self.inbox);
+        self.connect(shard, &path)
+    }
+
+    pub fn ticket(&self) -> String {
+        let ticket =
+            Ticket { agent: self.agent, role: Role::Agent, session_epoch: 1, expires_at_s: T0 / 1000 + 3600 };
+        let mut out = Vec::new();
+        sign_ticket(std::slice::from_ref(&self.key), &ticket, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    pub fn agent(&mut self, shard: u16) -> usize {
+        let client = self.connect(shard, "/ws/v1/agent");
+        let ticket = self.ticket();
+        self.say(
+            client,
+            &format!(
+                r#"{{"id":1,"op":"auth","d":{{"token":"{ticket}","device":"device-of-agent-{client:04}"}}}}"#
+            ),
+        );
+        client
+    }
+}
+
+pub fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x80 | opcode];
+    match payload.len() {
+        size @ 0..126 => out.push(0x80 | size as u8),
+        size => {
+            out.push(0x80 | 126);
+            out.extend_from_slice(&(size as u16).to_be_bytes());
+        }
+    }
+    let mask = [7, 77, 3, 201];
+    out.extend_from_slice(&mask);
+    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    out
+}
+
+/// The value of a field of a reply, crudely.
+pub fn field<'a>(text: &'a str, name: &str) -> &'a str {
+    let key = format!("\"{name}\":");
+    let from = text.find(&key).unwrap_or_else(|| panic!("no {name} in {text}")) + key.len();
+    let rest = &text[from..];
+    let end = match rest.strip_prefix('"') {
+        Some(inner) => return &inner[..inner.find('"').unwrap()],
+        None => rest.find([',', '}', ']']).unwrap(),
+    };
+    &rest[..end]
+}
+
+pub fn kind_of_visitor(text: &str) -> VisitorId {
+    VisitorId::parse(text).expect("a visitor's id")
+}

@@ -1,0 +1,130 @@
+//! A visitor and an agent talk, on one, two and three shards.
+
+mod common;
+
+use common::{NoProbe, Node, field};
+
+fn has(texts: &[String], op: &str) -> bool {
+    texts.iter().any(|text| text.contains(&format!("\"op\":\"{op}\"")))
+}
+
+/// A visitor at shard 0 and an agent at the last shard, with an open conversation between them.
+fn talking(shard_count: u16) -> (Node<NoProbe>, usize, usize, String) {
+    let mut node = Node::new(shard_count, NoProbe);
+    let visitor = node.visitor(0);
+    assert!(has(&node.heard(visitor), "hello"));
+    node.say(visitor, r#"{"id":1,"op":"auth","d":{"device":"device-of-visitor"}}
+{"id":2,"op":"start","d":{"cid":"start-cid-0000000001","name":"Vera","first":{"cid":"first-cid-0000000001","type":"text","body":"hello"}}}"#);
+    let heard = node.heard(visitor);
+    let ready = heard.iter().find(|text| text.contains("\"re\":1")).expect("ready");
+    assert_eq!(field(ready, "resumed"), "false");
+    let started = heard.iter().find(|text| text.contains("\"re\":2")).expect("an answer to start");
+    assert_eq!(field(started, "s"), "1");
+    assert_eq!(field(started, "level"), "disk");
+    let c = field(started, "c").to_owned();
+    assert!(heard.iter().any(|text| text.contains("\"op\":\"msg\"") && text.contains("hello")), "{heard:?}");
+
+    let agent = node.agent(shard_count - 1);
+    node.say(
+        agent,
+        r#"{"id":2,"op":"avail","d":{"state":"online","cap":3}}
+{"id":3,"op":"sub","d":{"scope":"queue"}}"#,
+    );
+    node.advance(200);
+    let heard = node.heard(agent);
+    assert!(heard.iter().any(|text| text.contains("\"op\":\"list\"") && text.contains(&c)), "{heard:?}");
+    assert!(has(&heard, "offer"), "{heard:?}");
+    node.say(agent, &format!(r#"{{"id":4,"op":"accept","d":{{"c":"{c}","cid":"accept-cid-000000001"}}}}"#));
+    let heard = node.heard(agent);
+    let accepted = heard.iter().find(|text| text.contains("\"re\":4")).expect("an answer to accept");
+    assert_eq!(field(accepted, "s"), "2", "{heard:?}");
+    node.say(agent, &format!(r#"{{"id":5,"op":"sync","d":{{"cursors":[{{"c":"{c}","s":0}}]}}}}"#));
+    let heard = node.heard(agent);
+    assert!(has(&heard, "sync") && has(&heard, "msg") && has(&heard, "agent"), "{heard:?}");
+    assert!(has(&node.heard(visitor), "agent"));
+    (node, visitor, agent, c)
+}
+
+#[test]
+fn a_word_reaches_the_other_side_once_and_in_order_on_every_number_of_shards() {
+    for shard_count in 1..=3 {
+        let (mut node, visitor, agent, c) = talking(shard_count);
+        node.say(visitor, &format!(r#"{{"id":9,"op":"send","d":{{"c":"{c}","cid":"v-cid-0000000000001","type":"text","body":"how are you"}}}}"#));
+        let heard = node.heard(visitor);
+        let stored = heard.iter().find(|text| text.contains("\"re\":9")).expect("an answer");
+        assert_eq!(field(stored, "s"), "3");
+        let heard = node.heard(agent);
+        assert!(
+            heard.iter().any(|text| text.contains("how are you") && field(text, "s") == "3"),
+            "{heard:?}"
+        );
+        node.say(
+            agent,
+            &format!(
+                r#"{{"id":10,"op":"note","d":{{"c":"{c}","cid":"n-cid-0000000000001","body":"a note"}}}}"#
+            ),
+        );
+        node.say(agent, &format!(r#"{{"id":11,"op":"send","d":{{"c":"{c}","cid":"a-cid-0000000000001","type":"text","body":"well"}}}}"#));
+        let heard = node.heard(agent);
+        let stored = heard.iter().find(|text| text.contains("\"re\":11")).expect("an answer");
+        assert_eq!(field(stored, "s"), "5", "{heard:?}");
+        let heard = node.heard(visitor);
+        assert!(!heard.iter().any(|text| text.contains("a note")), "notes stay on the agent stream");
+        assert!(heard.iter().any(|text| text.contains("well") && field(text, "s") == "4"), "{heard:?}");
+        node.say(agent, &format!(r#"{{"id":12,"op":"send","d":{{"c":"{c}","cid":"a-cid-0000000000001","type":"text","body":"well"}}}}"#));
+        let heard = node.heard(agent);
+        assert!(
+            heard.iter().any(|text| text.contains("\"dup\":true") && field(text, "s") == "5"),
+            "{heard:?}"
+        );
+    }
+}
+
+#[test]
+fn a_short_drop_is_resumed_with_what_was_not_acknowledged() {
+    for shard_count in 1..=3 {
+        let (mut node, visitor, agent, c) = talking(shard_count);
+        let ticket = node.ticket();
+        let (shard, door) = (node.clients[agent].shard, node.clients[agent].door);
+        node.step(shard, ringdesk_shard::Input::Gone { door });
+        let first = node.connect(shard, "/ws/v1/agent");
+        let _ = node.heard(first);
+        let auth = |last: &str| {
+            format!(
+                r#"{{"id":1,"op":"auth","d":{{"token":"{ticket}","device":"device-of-agent-resume"{last}}}}}"#
+            )
+        };
+        node.say(first, &auth(""));
+        let ready = node.heard(first).remove(0);
+        assert_eq!(field(&ready, "resumed"), "false", "without `last` nothing is resumed");
+        let (sid, epoch) = (field(&ready, "sid").to_owned(), field(&ready, "epoch").to_owned());
+        node.say(first, &format!(r#"{{"id":2,"op":"sync","d":{{"cursors":[{{"c":"{c}","s":0}}]}}}}"#));
+        assert_eq!(node.heard(first).iter().filter(|text| text.contains("\"s\":")).count(), 2, "two events");
+        node.say(first, r#"{"op":"ack","d":{"p":1}}"#);
+        let (shard, door) = (node.clients[first].shard, node.clients[first].door);
+        node.step(shard, ringdesk_shard::Input::Gone { door });
+        node.say(visitor, &format!(r#"{{"id":9,"op":"send","d":{{"c":"{c}","cid":"v-cid-0000000000001","type":"text","body":"are you there"}}}}"#));
+        let again = node.connect(shard, "/ws/v1/agent");
+        let _ = node.heard(again);
+        node.say(again, &auth(&format!(r#","last":{{"sid":"{sid}","epoch":"{epoch}","p":1}}"#)));
+        let heard = node.heard(again);
+        assert_eq!(field(&heard[0], "resumed"), "true", "{heard:?}");
+        assert_eq!(field(&heard[0], "replay"), "1");
+        assert_eq!(field(&heard[0], "p"), "1");
+        let numbers: Vec<_> = heard[1..].iter().map(|text| field(text, "s").to_owned()).collect();
+        assert_eq!(numbers, ["2", "3"], "what was not acknowledged, then what came meanwhile: {heard:?}");
+    }
+}
+
+#[test]
+fn what_is_no_envelope_three_times_closes_with_4300() {
+    let mut node = Node::new(1, NoProbe);
+    let visitor = node.visitor(0);
+    let _ = node.heard(visitor);
+    for _ in 0..3 {
+        node.say(visitor, "no json");
+    }
+    assert!(node.heard(visitor).contains(&"close 4300".to_owned()));
+    node.raw(visitor, common::masked(8, &4300u16.to_be_bytes()));
+    assert!(node.clients[visitor].closed);
+}
