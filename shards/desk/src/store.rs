@@ -46,14 +46,35 @@ impl Block {
     }
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    slab: usize,
+    start: usize,
+    end: usize,
+}
+
+impl Piece {
+    const NONE: Piece = Piece { slab: 0, start: 0, end: 0 };
+
+    fn size(self) -> usize {
+        self.end - self.start
+    }
+    /// Takes `size` bytes off its start.
+    fn cut(&mut self, size: usize) -> Block {
+        let units = self.slab as u64 * u64::from(UNITS_PER_SLAB) + (self.start / UNIT_SIZE) as u64;
+        self.start += size;
+        Block(u32::try_from(units).expect("a shard holds less than 64 GiB of conversations"))
+    }
+}
+
 /// The pool of blocks of one shard.
 #[derive(Debug)]
 pub struct Store {
     slabs: Vec<Box<[u8]>>,
     /// First free block of each class; the next one's number is in its first four bytes.
     free: [Block; CLASS_COUNT],
-    /// Bytes of the last slab that were handed out at least once.
-    cut: usize,
+    /// The piece that new blocks are cut from: its slab, and the bytes of it that are left.
+    piece: Piece,
     used_bytes: usize,
     bytes_max: usize,
     grown: u64,
@@ -65,7 +86,7 @@ impl Store {
         Store {
             slabs: Vec::with_capacity((bytes_max / SLAB_SIZE + 2).min(SLAB_COUNT_MAX)),
             free: [Block::NONE; CLASS_COUNT],
-            cut: SLAB_SIZE,
+            piece: Piece::NONE,
             used_bytes: 0,
             bytes_max,
             grown: 0,
@@ -97,13 +118,14 @@ impl Store {
     pub fn take(&mut self, size: usize) -> Block {
         let (class, size) = class_of(size);
         self.used_bytes += size;
-        let block = self.free[class];
-        if block.is_none() {
-            return self.cut_block(size);
+        if !self.free[class].is_none() {
+            return self.take_free(class);
         }
-        self.free[class] =
-            Block(u32::from_le_bytes(self.bytes(block, 4).try_into().expect("four bytes were asked for")));
-        block
+        if self.piece.size() < size {
+            self.give_piece();
+            self.piece = self.next_piece(class, size);
+        }
+        self.piece.cut(size)
     }
 
     /// Takes back a block that was taken with the same `size`.
@@ -138,36 +160,48 @@ impl Store {
         }
     }
 
-    fn cut_block(&mut self, size: usize) -> Block {
-        if SLAB_SIZE - self.cut < size {
-            self.give_rest();
-            if self.slabs.len() == self.slabs.capacity() {
-                self.grown += 1;
-            }
-            let slab = vec![0; SLAB_SIZE].into_boxed_slice();
-            self.slabs.push(slab);
-            self.grown += 1;
-            // The first unit of the first slab is never handed out: its number means "none".
-            self.cut = if self.slabs.len() == 1 { UNIT_SIZE } else { 0 };
-            if SLAB_SIZE - self.cut < size {
-                return self.cut_block(size);
+    /// What is left of the piece goes to the free lists, largest blocks first.
+    fn give_piece(&mut self) {
+        for class in (0..CLASS_COUNT).rev() {
+            while self.piece.size() >= size_of_class(class) {
+                let block = self.piece.cut(size_of_class(class));
+                self.put_free(block, class);
             }
         }
-        let units = (self.slabs.len() - 1) as u64 * u64::from(UNITS_PER_SLAB) + (self.cut / UNIT_SIZE) as u64;
-        self.cut += size;
-        Block(u32::try_from(units).expect("a shard holds less than 64 GiB of conversations"))
     }
 
-    /// What is left of the last slab goes to the free lists, largest blocks first.
-    fn give_rest(&mut self) {
-        for class in (0..CLASS_COUNT).rev() {
-            let size = size_of_class(class);
-            while SLAB_SIZE - self.cut >= size && !self.slabs.is_empty() {
-                let units = (self.slabs.len() - 1) as u32 * UNITS_PER_SLAB + (self.cut / UNIT_SIZE) as u32;
-                self.cut += size;
-                self.put_free(Block(units), class);
-            }
+    /// The largest free block that has `size` bytes, or else a new slab.
+    fn next_piece(&mut self, class: usize, size: usize) -> Piece {
+        if let Some(larger) = (class + 1..CLASS_COUNT).rev().find(|&larger| !self.free[larger].is_none()) {
+            let block = self.take_free(larger);
+            let start = block.offset();
+            return Piece { slab: block.slab(), start, end: start + size_of_class(larger) };
         }
+        if self.slabs.is_empty() {
+            self.add_slab();
+            // The first unit of the first slab is never handed out: its number means "none".
+            let piece = Piece { slab: 0, start: UNIT_SIZE, end: SLAB_SIZE };
+            if piece.size() >= size {
+                return piece;
+            }
+            self.piece = piece;
+            self.give_piece();
+        }
+        self.add_slab();
+        Piece { slab: self.slabs.len() - 1, start: 0, end: SLAB_SIZE }
+    }
+
+    fn add_slab(&mut self) {
+        self.grown += u64::from(self.slabs.len() == self.slabs.capacity());
+        self.slabs.push(vec![0; SLAB_SIZE].into_boxed_slice());
+        self.grown += 1;
+    }
+
+    fn take_free(&mut self, class: usize) -> Block {
+        let block = self.free[class];
+        let next = self.bytes(block, 4).try_into().expect("four bytes were asked for");
+        self.free[class] = Block(u32::from_le_bytes(next));
+        block
     }
 
     fn put_free(&mut self, block: Block, class: usize) {
