@@ -7,7 +7,7 @@ export default defineConfig({
     // No data: URLs and no inlined preloads: the pages run under a strict content policy.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    rollupOptions: { input: ['visitor.html', 'agent.html'] },
+    rolldownOptions: { input: ['visitor.html', 'agent.html'] },
   },
   test: { include: ['client/**/*.test.ts', 'shared/**/*.test.ts'], environment: 'node' },
 });

@@ -1,0 +1,291 @@
+// What an agent's page knows: the conversations of both lists, the offers, and the one that is open. No DOM.
+
+import type { Numbered, RingdeskClient, Row, Scope } from '../client';
+import { Transcript } from '../shared/transcript';
+
+export interface Conversation {
+  readonly c: string;
+  row: Row;
+  readonly transcript: Transcript;
+  online: boolean | undefined;
+  /** When something was last said, for the order of one's own conversations. */
+  activity: number;
+  draft: string;
+  mode: 'message' | 'note';
+}
+
+export interface Offer {
+  offer: number;
+  /** On the clock of `performance.now`. */
+  until: number;
+  ttl: number;
+}
+
+export class Desk {
+  readonly client: RingdeskClient;
+  readonly conversations = new Map<string, Conversation>();
+  readonly offers = new Map<string, Offer>();
+  /** Ids of those who wait, the longest first. */
+  queue: string[] = [];
+  mine: string[] = [];
+  /** All that wait and all own ones, also those beyond the rows of a list. */
+  totals: Record<Scope, number> = { queue: 0, mine: 0 };
+  selected: string | null = null;
+  /** Accepted and not yet answered. */
+  readonly accepting = new Set<string>();
+  readonly closing = new Set<string>();
+  /** Server time minus ours. */
+  clockOffset = 0;
+  readonly #changed: () => void;
+
+  constructor(client: RingdeskClient, changed: () => void) {
+    this.client = client;
+    this.#changed = changed;
+    this.#hear();
+  }
+
+  get open(): Conversation | undefined {
+    return this.selected === null ? undefined : this.conversations.get(this.selected);
+  }
+
+  /** Who may do what in it. */
+  standing(conversation: Conversation): 'waiting' | 'mine' | 'other' | 'closed' {
+    const { status, owner } = conversation.row;
+    if (status !== 'open') return status;
+    return owner === this.client.me ? 'mine' : 'other';
+  }
+
+  select(c: string | null): void {
+    const before = this.selected;
+    this.selected = c;
+    if (before !== null && before !== c) this.#dropIfIdle(before);
+    if (c !== null) {
+      this.#conversation(c, { c, status: 'waiting' });
+      this.client.listen(c);
+    }
+    this.#changed();
+  }
+
+  accept(c: string): void {
+    if (this.accepting.has(c)) return;
+    this.accepting.add(c);
+    this.client.accept(c, this.offers.get(c)?.offer);
+    this.#changed();
+  }
+
+  decline(c: string): void {
+    const offer = this.offers.get(c);
+    if (!offer) return;
+    this.offers.delete(c);
+    this.client.decline(c, offer.offer);
+    this.#changed();
+  }
+
+  close(c: string): void {
+    if (this.closing.has(c)) return;
+    this.closing.add(c);
+    this.client.close(c);
+    this.#changed();
+  }
+
+  async older(c: string): Promise<void> {
+    const transcript = this.conversations.get(c)?.transcript;
+    const before = transcript?.events[0]?.s;
+    if (!transcript || before === undefined) return;
+    const page = await this.client.history(c, before);
+    transcript.prepend(page.events, page.more);
+    this.#changed();
+  }
+
+  /** Offers whose time is over. True if there are any left. */
+  expireOffers(now: number): boolean {
+    for (const [c, { until }] of this.offers) if (until <= now) this.offers.delete(c);
+    return this.offers.size > 0;
+  }
+
+  unread(): number {
+    let n = 0;
+    for (const c of this.mine) n += this.conversations.get(c)?.transcript.unread() ?? 0;
+    return n;
+  }
+
+  forget(): void {
+    this.conversations.clear();
+    this.offers.clear();
+    this.queue = [];
+    this.mine = [];
+    this.totals = { queue: 0, mine: 0 };
+    this.selected = null;
+    this.accepting.clear();
+    this.closing.clear();
+    this.#changed();
+  }
+
+  #conversation(c: string, row: Row): Conversation {
+    let conversation = this.conversations.get(c);
+    if (!conversation) {
+      conversation = {
+        c,
+        row,
+        transcript: new Transcript('agent'),
+        online: undefined,
+        activity: row.since ?? 0,
+        draft: '',
+        mode: 'message',
+      };
+      this.conversations.set(c, conversation);
+    }
+    return conversation;
+  }
+
+  #hear(): void {
+    const { client } = this;
+    const on: RingdeskClient['on'] = (type, fn) =>
+      client.on(type, (value) => {
+        fn(value);
+        this.#changed();
+      });
+
+    on('ready', ({ ts, resumed }) => {
+      this.clockOffset = ts - Date.now();
+      if (!resumed) this.offers.clear();
+    });
+    on('list', ({ scope, convs, total }) => {
+      this.#list(scope, convs, total);
+    });
+    on('conv', (row) => {
+      this.#place(row);
+    });
+    on('sync', ({ c, state }) => {
+      const conversation = this.conversations.get(c);
+      if (!conversation) return;
+      conversation.transcript.sync(state);
+      conversation.online = state.visitor?.online;
+      const row: Row = { c, status: state.status };
+      if (state.owner !== undefined) row.owner = state.owner;
+      if (state.visitor?.name !== undefined) row.name = state.visitor.name;
+      this.#place(row);
+    });
+    on('event', ({ event, cid }) => {
+      this.#event(event, cid);
+    });
+    on('reset', ({ c, from }) => this.conversations.get(c)?.transcript.reset(from));
+    on('history_lost', ({ c, from, to, reason }) => {
+      if (reason !== 'rewound') this.conversations.get(c)?.transcript.lost(from, to);
+    });
+    on('gone', ({ c }) => {
+      this.#remove(c);
+      this.conversations.delete(c);
+      if (this.selected === c) this.selected = null;
+    });
+    on('settled', ({ item, c, s, ts }) => {
+      this.conversations.get(c)?.transcript.settle(item, s, ts);
+      if (item.op === 'accept') {
+        this.accepting.delete(c);
+        this.offers.delete(c);
+        this.select(c);
+      }
+      if (item.op === 'close') this.closing.delete(c);
+    });
+    on('refused', ({ item }) => {
+      if (item.c === null) return;
+      if (item.op === 'accept') this.accepting.delete(item.c);
+      if (item.op === 'accept') this.offers.delete(item.c);
+      if (item.op === 'close') this.closing.delete(item.c);
+    });
+    on('outbox', () => undefined);
+    on('typing', ({ c, who, on: typing }) => {
+      const heard = this.conversations.get(c)?.transcript.typing;
+      if (typing) heard?.set(who.id, who.kind);
+      else heard?.delete(who.id);
+    });
+    on('seen', ({ c, who, s }) => this.conversations.get(c)?.transcript.receipt('seen', who, s));
+    on('delivered', ({ c, who, s }) => this.conversations.get(c)?.transcript.receipt('delivered', who, s));
+    on('presence', ({ c, online }) => {
+      const conversation = this.conversations.get(c);
+      if (conversation) conversation.online = online;
+    });
+    on('offer', ({ c, offer, ttl_ms, name, preview }) => {
+      const row: Row = { c, status: 'waiting' };
+      if (name !== undefined) row.name = name;
+      if (preview !== undefined) row.preview = preview;
+      this.#place(row);
+      this.offers.set(c, { offer, ttl: ttl_ms, until: performance.now() + ttl_ms });
+    });
+    on('offer_gone', ({ c, offer }) => {
+      if (this.offers.get(c)?.offer === offer) this.offers.delete(c);
+    });
+    on('state', ({ phase }) => {
+      if (phase !== 'ready') for (const { transcript } of this.conversations.values()) transcript.typing.clear();
+    });
+  }
+
+  #list(scope: Scope, rows: Row[], total: number): void {
+    const before = scope === 'queue' ? this.queue : this.mine;
+    const now = rows.map(({ c }) => c);
+    if (scope === 'queue') this.queue = now;
+    else this.mine = now;
+    for (const row of rows) {
+      const conversation = this.#conversation(row.c, row);
+      conversation.row = { ...conversation.row, ...row };
+      if (scope === 'mine') this.client.listen(row.c);
+    }
+    for (const c of before) if (!now.includes(c)) this.#dropIfIdle(c);
+    this.totals[scope] = Math.max(total, rows.length);
+  }
+
+  /** A row has changed: it may belong to another list now, or to none. */
+  #place(row: Row): void {
+    const conversation = this.#conversation(row.c, row);
+    const kept = { ...conversation.row };
+    delete kept.owner;
+    delete kept.pos;
+    conversation.row = { ...kept, ...row };
+    const standing = this.standing(conversation);
+    this.#belongs('queue', row.c, standing === 'waiting');
+    this.#belongs('mine', row.c, standing === 'mine');
+    if (standing !== 'waiting') this.offers.delete(row.c);
+    if (standing === 'mine') this.client.listen(row.c);
+    else this.#dropIfIdle(row.c);
+  }
+
+  #belongs(scope: Scope, c: string, does: boolean): void {
+    const list = scope === 'queue' ? this.queue : this.mine;
+    const at = list.indexOf(c);
+    if (does && at < 0) list.push(c);
+    else if (!does && at >= 0) list.splice(at, 1);
+    else return;
+    this.totals[scope] = Math.max(list.length, this.totals[scope] + (does ? 1 : -1));
+  }
+
+  #event(event: Numbered, cid: string | undefined): void {
+    const conversation = this.conversations.get(event.c);
+    if (!conversation) return;
+    conversation.transcript.append(event, cid);
+    if (event.op === 'msg') {
+      conversation.activity = Math.max(conversation.activity, event.d.ts);
+      conversation.row = { ...conversation.row, preview: event.d.body.slice(0, 160) };
+    } else if (event.op === 'status') {
+      this.#place({ c: event.c, status: event.d.status, since: event.d.ts });
+      this.closing.delete(event.c);
+    } else if (event.op === 'agent') {
+      this.#place({ c: event.c, status: 'open', owner: event.d.joined.id, since: event.d.ts });
+    }
+  }
+
+  #remove(c: string): void {
+    this.#belongs('queue', c, false);
+    this.#belongs('mine', c, false);
+    this.offers.delete(c);
+  }
+
+  /** Listens no longer to what is neither one's own nor on the screen. */
+  #dropIfIdle(c: string): void {
+    if (this.mine.includes(c) || this.selected === c || this.accepting.has(c)) return;
+    this.client.unlisten(c);
+    const conversation = this.conversations.get(c);
+    if (!conversation) return;
+    if (this.queue.includes(c)) conversation.transcript.reset(1);
+    else this.conversations.delete(c);
+  }
+}
