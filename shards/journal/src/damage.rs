@@ -69,6 +69,6 @@ impl fmt::Display for Damage {
 pub struct TornTail {
     /// Where it begins; the next boot writes here.
     pub at: LogOffset,
-    /// Its size in bytes, as its header says.
+    /// Its size in bytes, as its header says; what remains of a header may say too much or too little.
     pub size: u32,
 }

@@ -25,6 +25,7 @@ impl LogOffset {
     pub const NONE: LogOffset = LogOffset(0);
 
     /// This place, `bytes` further on.
+    #[inline]
     pub fn plus(self, bytes: u64) -> LogOffset {
         LogOffset(self.0 + bytes)
     }
@@ -90,31 +91,37 @@ impl Geometry {
     }
 
     /// The largest block in bytes: a block never crosses a segment.
+    #[inline]
     pub fn block_max(&self) -> u32 {
         BLOCK_SIZE_MAX.min(self.segment_size)
     }
 
     /// Which segment a place lies in. For the end of a segment that is the next one.
+    #[inline]
     pub fn segment_of(&self, place: LogOffset) -> u32 {
         (place.0 / u64::from(self.segment_size)) as u32
     }
 
     /// How far into its segment a place lies, in bytes.
+    #[inline]
     pub fn within(&self, place: LogOffset) -> u32 {
         (place.0 % u64::from(self.segment_size)) as u32
     }
 
     /// The first place of a segment.
+    #[inline]
     pub fn start_of(&self, segment: u32) -> LogOffset {
         LogOffset(u64::from(segment) * u64::from(self.segment_size))
     }
 
     /// The first place of a new log.
+    #[inline]
     pub fn first(&self) -> LogOffset {
         self.start_of(1)
     }
 
     /// `bytes` rounded up to whole units of `align`.
+    #[inline]
     pub fn padded(&self, bytes: u32) -> u32 {
         bytes.next_multiple_of(self.align)
     }

@@ -90,11 +90,13 @@ impl BlockFlags {
     pub const SEGMENT_START: BlockFlags = BlockFlags(2);
 
     /// Whether all marks of `other` are set.
+    #[inline]
     pub fn contains(self, other: BlockFlags) -> bool {
         self.0 & other.0 == other.0
     }
 
     /// Both sets of marks.
+    #[inline]
     pub fn with(self, other: BlockFlags) -> BlockFlags {
         BlockFlags(self.0 | other.0)
     }
@@ -191,12 +193,24 @@ impl BlockHeader {
         })
     }
 
+    /// Whether bytes that are no sound header were one for `at` before something happened to them; then the size
+    /// that it names, as far as that can be believed.
+    pub(crate) fn was_here(block: &[u8], at: LogOffset, geometry: &Geometry) -> Option<u32> {
+        let bytes = &block[..BLOCK_HEADER_SIZE];
+        let was = bytes[..8] == MAGIC || u64_at(bytes, 32) == at.0;
+        let size = (BLOCK_HEADER_SIZE as u32).saturating_add(u32_at(bytes, 80));
+        let left = geometry.block_max().min(geometry.segment_size - geometry.within(at));
+        was.then(|| geometry.padded(size.min(left)).min(left))
+    }
+
     /// Bytes of the block on the disk, padding included. Only meaningful for a header that [`fits`](Self::fits).
+    #[inline]
     pub fn size(&self) -> u32 {
         (BLOCK_HEADER_SIZE as u32 + self.payload_len).next_multiple_of(self.align)
     }
 
     /// The end of this block.
+    #[inline]
     pub fn end(&self) -> LogOffset {
         self.offset.plus(u64::from(self.size()))
     }

@@ -183,6 +183,21 @@ impl Reader {
         first_nonzero(unit).is_none() || BlockHeader::decode(unit, self.salt).is_ok()
     }
 
+    /// The size of a block at `at` of which only the ruins of a header are left.
+    pub(crate) fn ruin(&mut self, medium: &mut dyn Medium, at: LogOffset) -> Option<u32> {
+        let within = u64::from(self.geometry.within(at));
+        let file = self.index.get(self.geometry.segment_of(at))?.file;
+        let bound = u64::from(self.geometry.segment_size);
+        let unit = self.ahead.view(medium, file, within, BLOCK_HEADER_SIZE, bound);
+        match BlockHeader::decode(unit, self.salt) {
+            // A sound header that did not follow is what an older lap or boot left.
+            Ok(_) | Err(HeaderError::UnknownVersion(_)) => None,
+            Err(HeaderError::NotABlock | HeaderError::Damaged) => {
+                BlockHeader::was_here(unit, at, &self.geometry)
+            }
+        }
+    }
+
     /// `kind`, unless the bytes are not there at all or cannot be read.
     pub(crate) fn kind_of(
         &self,

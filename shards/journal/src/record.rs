@@ -37,6 +37,7 @@ const INDEX_AT: usize = 24;
 const HEADER_CHECK_AT: usize = 28;
 
 /// Bytes that a record with a body of `body_len` bytes takes in a block.
+#[inline]
 pub fn record_size(body_len: usize) -> usize {
     (RECORD_HEADER_SIZE + body_len).next_multiple_of(RECORD_ALIGN)
 }
@@ -82,17 +83,20 @@ pub struct RecordRef<'a> {
 }
 
 /// The seed of both sums of the record at `offset`.
+#[inline]
 fn seed(salt: u64, boot_id: u64, offset: u64) -> u64 {
     salt ^ boot_id.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32)
         ^ offset.wrapping_mul(0xD6E8_FEB8_6659_FD93)
 }
 
 /// `record` begins with the record's header.
+#[inline]
 fn header_check(record: &[u8], seed: u64) -> u32 {
     crc32c::crc32c_append((seed >> 32) as u32, &record[LENGTH_AT..HEADER_CHECK_AT])
 }
 
 /// `record` is the header and the body, without padding.
+#[inline]
 fn checksum(record: &[u8], seed: u64) -> u64 {
     xxh3_64_with_seed(&record[LENGTH_AT..], seed)
 }
@@ -127,6 +131,7 @@ pub(crate) fn sum_records(block: &mut [u8], header: &BlockHeader, salt: u64) {
 }
 
 /// The record at `at`, whose sums were seen to hold.
+#[inline]
 pub(crate) fn record_at<'a>(
     block: &'a [u8],
     header: &BlockHeader,
@@ -178,11 +183,13 @@ impl<'a> BlockReader<'a> {
         BlockReader { block, header, salt, at: BLOCK_HEADER_SIZE, index: 0, padding: None, tail_done: false }
     }
 
+    #[inline]
     fn end(&self) -> usize {
         BLOCK_HEADER_SIZE + self.header.payload_len as usize
     }
 
     /// The length of the body at `at`, when the record's header can be trusted.
+    #[inline]
     fn trusted_len(&self, at: usize) -> Option<usize> {
         if at + RECORD_HEADER_SIZE > self.end() {
             return None;
@@ -198,6 +205,7 @@ impl<'a> BlockReader<'a> {
         (sane && header_check(head, seed) == u32_at(head, HEADER_CHECK_AT)).then_some(len)
     }
 
+    #[inline]
     fn body_holds(&self, at: usize, len: usize) -> bool {
         let seed = seed(self.salt, self.header.boot_id, self.header.offset.0 + at as u64);
         let record = &self.block[at..at + RECORD_HEADER_SIZE + len];
@@ -218,6 +226,9 @@ impl<'a> BlockReader<'a> {
 
     /// Padding from `from` to `to`, if it is not all zero.
     fn padding(&self, from: usize, to: usize) -> Option<Found<'a>> {
+        if from == to {
+            return None;
+        }
         first_nonzero(&self.block[from..to]).map(|_| Found::Padding { from, to })
     }
 }

@@ -24,11 +24,14 @@ pub(crate) trait Observer {
     fn damage(&mut self, damage: &Damage);
 }
 
-/// A part of a block, by its offsets in it.
+/// A part of a block.
 enum Piece {
-    Record { at: usize, len: usize },
-    Lost { from: usize, to: usize, slot: Option<u16> },
-    Padding { from: usize, to: usize },
+    /// By its offset in the block.
+    Record {
+        at: usize,
+        len: usize,
+    },
+    Damage(Damage),
 }
 
 pub(crate) struct Walk<'a> {
@@ -156,17 +159,32 @@ impl<'a> Walk<'a> {
     fn look_at(&mut self, header: &BlockHeader) -> bool {
         self.pieces.clear();
         let salt = self.reader.salt();
+        let segment = header.segment;
+        let place = |at: usize| header.offset.plus(at as u64);
         let block = self.reader.block(self.medium, header, NO_BOUND);
         let mut lost = false;
         for found in BlockReader::new(block, *header, salt) {
-            lost |= matches!(found, Found::Lost { .. });
-            self.pieces.push(match found {
+            let (from, to, what, slot) = match found {
                 Found::Record(record) => {
-                    Piece::Record { at: (record.offset.0 - header.offset.0) as usize, len: record.body.len() }
+                    let at = (record.offset.0 - header.offset.0) as usize;
+                    self.pieces.push(Piece::Record { at, len: record.body.len() });
+                    continue;
                 }
-                Found::Lost { from, to, slot } => Piece::Lost { from, to, slot },
-                Found::Padding { from, to } => Piece::Padding { from, to },
-            });
+                Found::Lost { from, to, slot } => (from, to, DamageKind::Record, slot),
+                Found::Padding { from, to } => (from, to, DamageKind::Padding, None),
+            };
+            lost |= what == DamageKind::Record;
+            let (from, to) = (place(from), place(to));
+            self.pieces.push(Piece::Damage(Damage { segment, from, to, what, slot }));
+        }
+        if lost {
+            for piece in &mut self.pieces {
+                if let Piece::Damage(damage) = piece
+                    && damage.what == DamageKind::Record
+                {
+                    damage.what = self.reader.kind_of(segment, damage.from, damage.to, damage.what);
+                }
+            }
         }
         lost
     }
@@ -174,28 +192,19 @@ impl<'a> Walk<'a> {
     /// Hands on what [`look_at`](Self::look_at) found.
     fn tell(&mut self, header: &BlockHeader, observer: &mut dyn Observer) {
         observer.block(header);
-        let pieces = std::mem::take(&mut self.pieces);
-        for piece in &pieces {
-            let place = |at: usize| header.offset.plus(at as u64);
-            let segment = header.segment;
-            match *piece {
+        let block = self.reader.block(self.medium, header, NO_BOUND);
+        for piece in &self.pieces {
+            match piece {
                 Piece::Record { at, len } => {
-                    let block = self.reader.block(self.medium, header, NO_BOUND);
-                    observer.record(record_at(block, header, at, len));
+                    observer.record(record_at(block, header, *at, *len));
                     self.found.records += 1;
                 }
-                Piece::Lost { from, to, slot } => {
-                    let (from, to) = (place(from), place(to));
-                    let what = self.reader.kind_of(segment, from, to, DamageKind::Record);
-                    self.damaged(Damage { segment, from, to, what, slot }, observer);
-                }
-                Piece::Padding { from, to } => {
-                    let (from, to, what) = (place(from), place(to), DamageKind::Padding);
-                    self.damaged(Damage { segment, from, to, what, slot: None }, observer);
+                Piece::Damage(damage) => {
+                    observer.damage(damage);
+                    self.found.damage.push(*damage);
                 }
             }
         }
-        self.pieces = pieces;
     }
 
     fn damaged(&mut self, damage: Damage, observer: &mut dyn Observer) {
@@ -228,6 +237,8 @@ impl<'a> Walk<'a> {
         } else if behind.is_none() {
             // The log seems to end here. No verdict, where the device refuses to say what stands here.
             self.check_readable(self.at, self.at.plus(u64::from(self.geometry.align)))?;
+            let ruin = self.reader.ruin(self.medium, self.at);
+            self.found.torn_tail = ruin.map(|size| TornTail { at: self.at, size });
         }
         match behind {
             Some(header) => self.read(header, observer),
