@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use journal::{BlockBuf, FileSlotId};
 use mail::queue::Outbox;
@@ -31,11 +31,21 @@ pub(crate) struct Job {
     pub(crate) segment: u32,
     /// The file to hold it.
     pub(crate) id: FileSlotId,
-    /// The file is there and holds nothing of the log.
-    pub(crate) reuse: bool,
+    pub(crate) make: Make,
     pub(crate) size: u32,
     /// How the ring will write to it; `None` = without a flush.
     pub(crate) strategy: Option<Strategy>,
+}
+
+/// What there is already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Make {
+    /// No such file.
+    New,
+    /// A file that holds nothing of the log: zeros over it.
+    Wipe,
+    /// A segment of the log: it is only opened.
+    Open,
 }
 
 /// What became of it.
@@ -43,6 +53,7 @@ pub(crate) struct Job {
 pub(crate) struct Prepared {
     pub(crate) segment: u32,
     pub(crate) id: FileSlotId,
+    pub(crate) make: Make,
     /// The file, opened as the ring writes to it.
     pub(crate) result: Result<File, StorageError>,
 }
@@ -62,10 +73,10 @@ pub(crate) struct Preparer {
 
 impl Preparer {
     /// Starts the thread. `answers[i]` leads to shard `i`.
-    pub(crate) fn start(answers: Vec<Answers>) -> io::Result<(Preparer, JoinHandle<()>)> {
+    pub(crate) fn start(answers: Vec<Answers>) -> io::Result<Preparer> {
         let (jobs, queue) = sync_channel(JOBS);
-        let thread = thread::Builder::new().name("segments".into()).spawn(move || serve(queue, answers))?;
-        Ok((Preparer { jobs }, thread))
+        thread::Builder::new().name("segments".into()).spawn(move || serve(queue, answers))?;
+        Ok(Preparer { jobs })
     }
 
     /// Hands a job over; never waits. `false`: the thread is behind by 256 jobs, or gone.
@@ -94,7 +105,7 @@ fn answer_all(queue: Receiver<Job>, mut answers: Vec<Answers>) {
             _ => StorageError::Failed(format!("segment {} cannot be prepared: {error}", job.segment)),
         });
         let answers = &mut answers[usize::from(job.shard)];
-        answers.outbox.push(Prepared { segment: job.segment, id: job.id, result });
+        answers.outbox.push(Prepared { segment: job.segment, id: job.id, make: job.make, result });
         answers.outbox.flush();
         answers.doorbell.ring(|| sys::ring_eventfd(answers.wake.as_fd()));
     }
@@ -103,20 +114,23 @@ fn answer_all(queue: Receiver<Job>, mut answers: Vec<Answers>) {
 /// Makes one segment ready. On an error nothing new is left behind.
 pub(crate) fn prepare(job: &Job, zeros: &[u8]) -> io::Result<File> {
     let path = segment_path(&job.directory, job.id);
-    if job.reuse {
-        let file = OpenOptions::new().write(true).open(&path)?;
-        file.set_len(job.size.into())?;
-        fill(&file, job.size, zeros)?;
-        flush_directory(&job.directory).map_err(|failed| failed.error)?;
-    } else {
-        let partial = partial_path(&job.directory, job.id);
-        let made = make(&partial, job.size, zeros).and_then(|()| fs::rename(&partial, &path));
-        if let Err(error) = made {
-            let _ = fs::remove_file(&partial);
-            return Err(error);
+    match job.make {
+        Make::Open => {}
+        Make::Wipe => {
+            let file = OpenOptions::new().write(true).open(&path)?;
+            file.set_len(job.size.into())?;
+            fill(&file, job.size, zeros)?;
         }
-        flush_directory(&job.directory).map_err(|failed| failed.error)?;
+        Make::New => {
+            let partial = partial_path(&job.directory, job.id);
+            let made = make(&partial, job.size, zeros).and_then(|()| fs::rename(&partial, &path));
+            if let Err(error) = made {
+                let _ = fs::remove_file(&partial);
+                return Err(error);
+            }
+        }
     }
+    flush_directory(&job.directory).map_err(|failed| failed.error)?;
     open_segment(&job.directory, job.id, job.strategy)
 }
 
@@ -149,7 +163,7 @@ mod tests {
     fn job(directory: &Path, id: u32, size: u32) -> Job {
         let directory = Arc::from(directory);
         let strategy = Some(Strategy::WriteThenFlush);
-        Job { shard: 0, directory, segment: id, id: FileSlotId(id), reuse: false, size, strategy }
+        Job { shard: 0, directory, segment: id, id: FileSlotId(id), make: Make::New, size, strategy }
     }
 
     #[test]
@@ -168,7 +182,7 @@ mod tests {
         let scratch = Scratch::new("reuse");
         let path = scratch.path().join("00000004.seg");
         fs::write(&path, vec![7; 100_000]).unwrap();
-        prepare(&Job { reuse: true, ..job(scratch.path(), 4, 1 << 20) }, &vec![0; CHUNK]).unwrap();
+        prepare(&Job { make: Make::Wipe, ..job(scratch.path(), 4, 1 << 20) }, &vec![0; CHUNK]).unwrap();
         let bytes = fs::read(&path).unwrap();
         assert_eq!(bytes.len(), 1 << 20);
         assert!(bytes.iter().all(|byte| *byte == 0));

@@ -1,0 +1,280 @@
+//! The journal's files and the one write in flight.
+//!
+//! A block is one write; with [`Strategy::WriteThenFlush`] a flush is submitted when, and only when, the write has completed whole. The two are never
+//! linked: a short write would cancel the flush and look like a cancellation of ours.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use journal::{BlockBuf, FileSlotId, Geometry, Recovered, Superblock};
+use mail::queue::Inbox;
+use shard::{Input, StorageError};
+
+use crate::disk::{DiskError, Doing, Job, Make, Prepared, Preparer, Strategy, open_segment, superblock_path};
+use crate::metrics::Counters;
+use crate::ring::{Completion, Ring};
+use crate::sys;
+
+/// A segment of the log and its file.
+struct Segment {
+    number: u32,
+    id: FileSlotId,
+    /// Open while it may be written to.
+    file: Option<File>,
+}
+
+/// What is being written.
+enum Flight {
+    Block {
+        segment: u32,
+        buf: BlockBuf,
+        began_ns: u64,
+    },
+    /// The halves of a superblock, one after the other.
+    Superblock {
+        halves: [(u64, Vec<u8>); 2],
+        half: usize,
+    },
+}
+
+/// Where a journal is and how it is written.
+pub(crate) struct Place {
+    pub(crate) shard: u16,
+    pub(crate) directory: Arc<Path>,
+    pub(crate) geometry: Geometry,
+    /// `None`: level memory, blocks are not flushed.
+    pub(crate) strategy: Option<Strategy>,
+}
+
+/// One shard's journal files.
+pub(crate) struct Log {
+    place: Place,
+    superblock: File,
+    segments: Vec<Segment>,
+    free: Vec<FileSlotId>,
+    next_id: u32,
+    flight: Option<Flight>,
+    preparer: Preparer,
+    prepared: Inbox<Prepared>,
+}
+
+impl Log {
+    /// Opens what the next block goes to, if it is there.
+    pub(crate) fn open(
+        place: Place,
+        recovered: &Recovered,
+        preparer: Preparer,
+        prepared: Inbox<Prepared>,
+    ) -> Result<Log, DiskError> {
+        let path = superblock_path(&place.directory);
+        let superblock = OpenOptions::new().write(true).open(&path).doing("open the superblock", &path)?;
+        let ids = recovered.segments.iter().map(|(_, id)| id.0);
+        let others = recovered.free.iter().chain(&recovered.unknown).map(|id| id.0);
+        let next_id = ids.chain(others).max().unwrap_or(0) + 1;
+        let mut segments = Vec::with_capacity(recovered.segments.len() + 8);
+        let current = place.geometry.segment_of(recovered.end);
+        for &(number, id) in &recovered.segments {
+            let open = || open_segment(&place.directory, id, place.strategy);
+            let file = if number == current { Some(open().doing("open a segment in", &place.directory)?) } else { None };
+            segments.push(Segment { number, id, file });
+        }
+        let free = recovered.free.clone();
+        Ok(Log { place, superblock, segments, free, next_id, flight: None, preparer, prepared })
+    }
+
+    fn file(&self, segment: u32) -> Option<&File> {
+        self.segments.iter().find(|it| it.number == segment)?.file.as_ref()
+    }
+
+    /// Whether something is being written.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.flight.is_some()
+    }
+
+    /// Whether the thread that prepares segments has answered.
+    pub(crate) fn has_prepared(&self) -> bool {
+        !self.prepared.is_empty()
+    }
+
+    /// Begins to write a block. `Some`: it cannot even begin.
+    pub(crate) fn write(&mut self, ring: &mut Ring<'_>, segment: u32, at: u32, buf: BlockBuf) -> Option<Input<'static>> {
+        assert!(self.flight.is_none(), "one write is in flight for each shard");
+        if self.file(segment).is_none() {
+            let error = StorageError::Failed(format!("segment {segment} is not open: it was never prepared"));
+            return Some(Input::Wrote { buf, result: Err(error) });
+        }
+        // Blocks only go forward, so what lies behind is not written any more.
+        for older in &mut self.segments {
+            if older.number < segment {
+                older.file = None;
+            }
+        }
+        self.flight = Some(Flight::Block { segment, buf, began_ns: sys::mono_ns() });
+        let Some(Flight::Block { buf, .. }) = &self.flight else { unreachable!("it was just put there") };
+        let file = self.file(segment).expect("it was just found");
+        // SAFETY: the block is in `self.flight`, unchanged, until its completion takes it out; and if the loop ends before, all of it is leaked.
+        unsafe { ring.write(file.as_fd(), at.into(), buf.as_bytes()) };
+        None
+    }
+
+    /// Begins to write a superblock: half of the copies, a flush, the other half, a flush.
+    pub(crate) fn write_superblock(&mut self, ring: &mut Ring<'_>, superblock: &Superblock) {
+        assert!(self.flight.is_none(), "one write is in flight for each shard");
+        self.flight = Some(Flight::Superblock { halves: superblock.halves(), half: 0 });
+        self.write_half(ring);
+    }
+
+    fn write_half(&mut self, ring: &mut Ring<'_>) {
+        let Some(Flight::Superblock { halves, half }) = &self.flight else { panic!("a superblock is in flight") };
+        let (at, bytes) = &halves[*half];
+        // SAFETY: the halves are in `self.flight`, unchanged, until the last completion takes them out; and if the loop ends before, all is leaked.
+        unsafe { ring.write(self.superblock.as_fd(), *at, bytes) };
+    }
+
+    /// A write has completed. `Some`: what it was part of has ended.
+    pub(crate) fn write_completed(
+        &mut self,
+        ring: &mut Ring<'_>,
+        completion: &Completion,
+        counters: &mut Counters,
+    ) -> Option<Input<'static>> {
+        let size = match self.flight.as_ref().expect("a write was in flight") {
+            Flight::Block { buf, .. } => buf.len(),
+            Flight::Superblock { halves, half } => halves[*half].1.len(),
+        };
+        if let Err(error) = whole(completion.result, size) {
+            return self.landed(Err(error), counters);
+        }
+        match self.flight.as_ref().expect("a write was in flight") {
+            Flight::Block { .. } if self.place.strategy != Some(Strategy::WriteThenFlush) => {
+                self.landed(Ok(()), counters)
+            }
+            Flight::Block { segment, .. } => {
+                let file = self.file(*segment).expect("a file that is written to stays open");
+                ring.flush(file.as_fd());
+                None
+            }
+            // A superblock is flushed at every level: the boot id must not come back.
+            Flight::Superblock { .. } => {
+                ring.flush(self.superblock.as_fd());
+                None
+            }
+        }
+    }
+
+    /// A flush has completed. `Some`: what it was part of has ended.
+    pub(crate) fn flush_completed(
+        &mut self,
+        ring: &mut Ring<'_>,
+        completion: &Completion,
+        counters: &mut Counters,
+    ) -> Option<Input<'static>> {
+        if completion.result < 0 {
+            let error = io::Error::from_raw_os_error(-completion.result);
+            return self.landed(Err(StorageError::Failed(format!("a flush failed: {error}"))), counters);
+        }
+        match self.flight.as_mut().expect("a flush was in flight") {
+            Flight::Superblock { half, .. } if *half == 0 => {
+                *half = 1;
+                self.write_half(ring);
+                None
+            }
+            _ => self.landed(Ok(()), counters),
+        }
+    }
+
+    fn landed(&mut self, result: Result<(), StorageError>, counters: &mut Counters) -> Option<Input<'static>> {
+        match self.flight.take().expect("something was in flight") {
+            Flight::Block { buf, began_ns, .. } => {
+                counters.writes += 1;
+                counters.write_bytes += buf.len() as u64;
+                counters.write_latency.record_ns(sys::mono_ns() - began_ns);
+                Some(Input::Wrote { buf, result })
+            }
+            Flight::Superblock { .. } => {
+                counters.superblock_writes += 1;
+                Some(Input::WroteSuperblock { result })
+            }
+        }
+    }
+
+    /// Has a segment made ready. `Some`: the thread that does it takes no more.
+    pub(crate) fn prepare(&mut self, segment: u32) -> Option<Input<'static>> {
+        let known = self.segments.iter().find(|it| it.number == segment);
+        // A segment of the log that is there already is left as it is: older boots' blocks in it are dead by their boot ids.
+        let (id, make) = match known {
+            Some(known) => (known.id, Make::Open),
+            None => match self.free.pop() {
+                Some(id) => (id, Make::Wipe),
+                None => {
+                    self.next_id = self.next_id.max(segment);
+                    self.next_id += 1;
+                    (FileSlotId(self.next_id - 1), Make::New)
+                }
+            },
+        };
+        let job = Job {
+            shard: self.place.shard,
+            directory: Arc::clone(&self.place.directory),
+            segment,
+            id,
+            make,
+            size: self.place.geometry.segment_size,
+            strategy: self.place.strategy,
+        };
+        if self.preparer.send(job) {
+            return None;
+        }
+        let error = StorageError::Failed("the thread that prepares segments does not keep up".into());
+        Some(Input::SegmentFailed { segment, error })
+    }
+
+    /// Takes what the thread that prepares segments has answered.
+    pub(crate) fn take_prepared(&mut self, counters: &mut Counters, mut take: impl FnMut(Input<'static>)) {
+        let Log { prepared, segments, free, .. } = self;
+        prepared.drain(|Prepared { segment, id, make, result }| match result {
+            Ok(file) => {
+                counters.segments_prepared += 1;
+                segments.retain(|it| it.number != segment);
+                segments.push(Segment { number: segment, id, file: Some(file) });
+                take(Input::SegmentReady { segment });
+            }
+            Err(error) => {
+                counters.segment_failures += 1;
+                if make == Make::Wipe {
+                    free.push(id);
+                }
+                take(Input::SegmentFailed { segment, error });
+            }
+        });
+    }
+}
+
+/// Whether a write of `size` bytes with this result is whole.
+fn whole(result: i32, size: usize) -> Result<(), StorageError> {
+    match result {
+        error if error == -libc::ENOSPC || error == -libc::EDQUOT => Err(StorageError::Full),
+        error if error < 0 => {
+            Err(StorageError::Failed(format!("a write failed: {}", io::Error::from_raw_os_error(-error))))
+        }
+        written if written as usize == size => Ok(()),
+        written => Err(StorageError::Failed(format!("a write was short: {written} of {size} bytes"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_write_is_good() {
+        assert_eq!(whole(4096, 4096), Ok(()));
+        assert_eq!(whole(-libc::ENOSPC, 4096), Err(StorageError::Full));
+        for result in [0, 4095, -libc::EIO, -libc::ECANCELED, -libc::EINTR, -libc::EAGAIN] {
+            assert!(matches!(whole(result, 4096), Err(StorageError::Failed(_))), "{result} is not whole");
+        }
+    }
+}
