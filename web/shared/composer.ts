@@ -111,6 +111,8 @@ export class Composer {
           ? this.#i18n.t('composer.left', { n: left })
           : '';
     this.#text.style.height = 'auto';
-    this.#text.style.height = `${this.#text.scrollHeight + 2}px`;
+    // Off the page it has no height to measure.
+    const height = this.#text.scrollHeight;
+    if (height > 0) this.#text.style.height = `${height + 2}px`;
   }
 }
