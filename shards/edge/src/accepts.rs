@@ -45,7 +45,7 @@ impl Accepts {
             listener: Some(listener),
             targets: (0..count).map(|_| target()).collect(),
             idle: (0..u32::from(count)).collect(),
-            reserve: (table / 8).min(256),
+            reserve: (table / 16).clamp(1, 256),
             pause_ms: PAUSE_MS,
             paused_until_ms: 0,
             stopping: false,
@@ -73,7 +73,12 @@ impl Accepts {
     }
 
     /// An accept has completed.
-    pub(crate) fn completed(&mut self, completion: &Completion, now_ms: u64, counters: &mut Counters) -> Accept {
+    pub(crate) fn completed(
+        &mut self,
+        completion: &Completion,
+        now_ms: u64,
+        counters: &mut Counters,
+    ) -> Accept {
         let place = completion.token.index();
         self.idle.push(place);
         if self.stopping && self.armed() == 0 {
@@ -152,9 +157,14 @@ impl Adoptions {
     }
 
     /// An adoption has completed: the slot and what it brings, or nothing if the table is full (the connection ends then).
-    pub(crate) fn completed(&mut self, completion: &Completion, counters: &mut Counters) -> Option<(u32, Box<Moved>)> {
+    pub(crate) fn completed(
+        &mut self,
+        completion: &Completion,
+        counters: &mut Counters,
+    ) -> Option<(u32, Box<Moved>)> {
         let place = completion.token.index() as usize;
-        let Adoption { number, stream, moved } = self.places[place].take().expect("an adoption completes once");
+        let Adoption { number, stream, moved } =
+            self.places[place].take().expect("an adoption completes once");
         drop(stream);
         if completion.result == 1 {
             counters.adoptions += 1;

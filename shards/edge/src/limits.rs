@@ -64,10 +64,16 @@ impl fmt::Display for Capacity {
                  raise it with `ulimit -n` or systemd LimitNOFILE=, or use more shards)"
             ),
             Bound::Memory => {
-                write!(f, "{connections} connections: {CONNECTION_BYTES} bytes each in 60 % of the memory that is free")
+                write!(
+                    f,
+                    "{connections} connections: {CONNECTION_BYTES} bytes each in 60 % of the memory that is free"
+                )
             }
             Bound::Table => {
-                write!(f, "{connections} connections: {shards} shards × 0.85 × {table}, the kernel's largest table")
+                write!(
+                    f,
+                    "{connections} connections: {shards} shards × 0.85 × {table}, the kernel's largest table"
+                )
             }
         }
     }

@@ -78,7 +78,11 @@ impl Log {
         let current = place.geometry.segment_of(recovered.end);
         for &(number, id) in &recovered.segments {
             let open = || open_segment(&place.directory, id, place.strategy);
-            let file = if number == current { Some(open().doing("open a segment in", &place.directory)?) } else { None };
+            let file = if number == current {
+                Some(open().doing("open a segment in", &place.directory)?)
+            } else {
+                None
+            };
             segments.push(Segment { number, id, file });
         }
         let free = recovered.free.clone();
@@ -100,7 +104,13 @@ impl Log {
     }
 
     /// Begins to write a block. `Some`: it cannot even begin.
-    pub(crate) fn write(&mut self, ring: &mut Ring<'_>, segment: u32, at: u32, buf: BlockBuf) -> Option<Input<'static>> {
+    pub(crate) fn write(
+        &mut self,
+        ring: &mut Ring<'_>,
+        segment: u32,
+        at: u32,
+        buf: BlockBuf,
+    ) -> Option<Input<'static>> {
         assert!(self.flight.is_none(), "one write is in flight for each shard");
         if self.file(segment).is_none() {
             let error = StorageError::Failed(format!("segment {segment} is not open: it was never prepared"));
@@ -128,7 +138,9 @@ impl Log {
     }
 
     fn write_half(&mut self, ring: &mut Ring<'_>) {
-        let Some(Flight::Superblock { halves, half }) = &self.flight else { panic!("a superblock is in flight") };
+        let Some(Flight::Superblock { halves, half }) = &self.flight else {
+            panic!("a superblock is in flight")
+        };
         let (at, bytes) = &halves[*half];
         // SAFETY: the halves are in `self.flight`, unchanged, until the last completion takes them out; and if the loop ends before, all is leaked.
         unsafe { ring.write(self.superblock.as_fd(), *at, bytes) };
@@ -186,7 +198,11 @@ impl Log {
         }
     }
 
-    fn landed(&mut self, result: Result<(), StorageError>, counters: &mut Counters) -> Option<Input<'static>> {
+    fn landed(
+        &mut self,
+        result: Result<(), StorageError>,
+        counters: &mut Counters,
+    ) -> Option<Input<'static>> {
         match self.flight.take().expect("something was in flight") {
             Flight::Block { buf, began_ns, .. } => {
                 counters.writes += 1;

@@ -73,6 +73,11 @@ impl Gauges {
     }
 }
 
+/// The names of the numbers in a [`Gauges`] of the server's shards, in their order.
+pub fn names() -> Vec<Name> {
+    names_for::<shard::Shard>()
+}
+
 /// The names of a row for shards that run `C`: the edge's own numbers, then the core's.
 pub fn names_for<C: Core>() -> Vec<Name> {
     let mut names = Counters::names();

@@ -28,12 +28,10 @@ pub(crate) struct Plane {
 impl Plane {
     /// Puts a report behind the others.
     pub(crate) fn report(&mut self, report: Report) {
-        let replaces = match (&report, self.waiting.back()) {
-            (Report::Durable(_), Some(Report::Durable(_))) => true,
-            (Report::StorageFull(_) | Report::StorageBack, Some(Report::StorageFull(_) | Report::StorageBack)) => true,
-            _ => false,
-        };
-        if replaces {
+        let mark = |it: &Report| matches!(it, Report::Durable(_));
+        let storage = |it: &Report| matches!(it, Report::StorageFull(_) | Report::StorageBack);
+        let last = self.waiting.back();
+        if last.is_some_and(|last| mark(last) && mark(&report) || storage(last) && storage(&report)) {
             self.waiting.pop_back();
         }
         self.waiting.push_back(report);

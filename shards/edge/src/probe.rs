@@ -147,10 +147,7 @@ pub fn probe() -> Result<Features, Refused> {
 /// What the set-up of this ring said.
 pub(crate) fn features(ring: &IoUring) -> Features {
     let params = ring.params();
-    Features {
-        min_wait: params.is_feature_min_timeout(),
-        no_iowait: params.is_feature_no_iowait(),
-    }
+    Features { min_wait: params.is_feature_min_timeout(), no_iowait: params.is_feature_no_iowait() }
 }
 
 /// The flags of every ring: one issuer, completions delivered only when it asks.
@@ -225,7 +222,10 @@ mod tests {
             (Refused::Forbidden { filtered: false }, "security module"),
             (Refused::Disabled { value: 1 }, "io_uring_group"),
             (Refused::Disabled { value: 2 }, "sysctl kernel.io_uring_disabled=0"),
-            (Refused::TooOld { missing: vec!["FIXED_FD_INSTALL (6.8)"], release: "6.1.0".into() }, "FIXED_FD"),
+            (
+                Refused::TooOld { missing: vec!["FIXED_FD_INSTALL (6.8)"], release: "6.1.0".into() },
+                "FIXED_FD",
+            ),
             (Refused::Memlock { limit: 65536 }, "LimitMEMLOCK"),
             (Refused::Descriptors { limit: 256 }, "LimitNOFILE"),
         ];

@@ -174,7 +174,8 @@ impl<C: Core> Turning<'_, C> {
                 }
             }
             Op::Adopt => {
-                if let Some((index, moved)) = self.adoptions.completed(completion, &mut self.scratch.counters) {
+                if let Some((index, moved)) = self.adoptions.completed(completion, &mut self.scratch.counters)
+                {
                     let door = self.sockets.open(index);
                     self.admit(door, Input::Arrived { door, moved });
                 }
@@ -428,7 +429,9 @@ impl<C: Core> Turning<'_, C> {
                     sockets.refuse(ring, door);
                 }
             }
-            Effect::Write { segment, at, buf } => scratch.answers.extend(self.log.write(ring, segment, at, buf)),
+            Effect::Write { segment, at, buf } => {
+                scratch.answers.extend(self.log.write(ring, segment, at, buf))
+            }
             Effect::WriteSuperblock(superblock) => self.log.write_superblock(ring, &superblock),
             Effect::PrepareSegment { segment } => scratch.answers.extend(self.log.prepare(segment)),
             Effect::Letter { to, letter } => self.mesh.post(to, letter),

@@ -92,7 +92,9 @@ fn watch(pulses: &[Arc<Pulse>], patience: Patience) {
             }
             if *looks >= patience.end_looks {
                 let time = patience.look * patience.end_looks;
-                eprintln!("shard {shard} has not turned for {time:?}: the process ends, and serves again when it is started");
+                eprintln!(
+                    "shard {shard} has not turned for {time:?}: the process ends, and serves again when it is started"
+                );
                 exit::now(exit::WATCHDOG);
             }
         }
@@ -147,8 +149,8 @@ extern "C" fn on_signal(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut l
         let slots = frame as *const usize;
         // SAFETY: the two words are inside this thread's own stack, whose bounds it said itself.
         let next = unsafe { slots.read() };
-        // SAFETY: as above; the word after the first is still below `high`.
-        let back = unsafe { slots.add(1).read() };
+        // SAFETY: as above; the word behind it is still below `high`.
+        let back = unsafe { slots.wrapping_add(1).read() };
         if back == 0 {
             break;
         }
@@ -189,8 +191,9 @@ fn stack_of(pulse: &Pulse) -> String {
     SHOT.low.store(pulse.stack_low.load(Ordering::Relaxed), Ordering::Relaxed);
     SHOT.high.store(pulse.stack_high.load(Ordering::Relaxed), Ordering::Relaxed);
     SHOT.done.store(false, Ordering::Release);
+    let process = std::process::id() as libc::pid_t;
     // SAFETY: no pointers are passed; the signal has a handler.
-    let sent = sys::check(unsafe { libc::tgkill(libc::getpid(), thread, signal()) });
+    let sent = sys::check(unsafe { libc::tgkill(process, thread, signal()) });
     for _ in 0..50 {
         if sent.is_err() || SHOT.done.load(Ordering::Acquire) {
             break;
@@ -238,8 +241,10 @@ fn kernel_view(thread: i32) -> String {
 fn stack_bounds() -> (usize, usize) {
     // SAFETY: plain numbers; the call below fills it in.
     let mut attributes: libc::pthread_attr_t = unsafe { mem::zeroed() };
+    // SAFETY: no arguments, cannot fail.
+    let this = unsafe { libc::pthread_self() };
     // SAFETY: a thread may ask about itself; the attributes outlive the call.
-    let known = unsafe { libc::pthread_getattr_np(libc::pthread_self(), &raw mut attributes) };
+    let known = unsafe { libc::pthread_getattr_np(this, &raw mut attributes) };
     if known != 0 {
         return (0, 0);
     }

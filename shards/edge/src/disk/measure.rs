@@ -56,7 +56,10 @@ impl Measured {
 
     fn to_text(self) -> String {
         let figures = |name: &str, it: Figures| {
-            format!("{name}_p50_us={}\n{name}_p99_us={}\n{name}_mean_us={}\n", it.p50_us, it.p99_us, it.mean_us)
+            format!(
+                "{name}_p50_us={}\n{name}_p99_us={}\n{name}_mean_us={}\n",
+                it.p50_us, it.p99_us, it.mean_us
+            )
         };
         let mut text = format!("device={}\nstreams={}\n", self.device, self.streams);
         text.push_str(&figures("flush", self.flush));
@@ -252,8 +255,12 @@ mod tests {
     #[test]
     fn the_lower_mean_wins_and_no_direct_io_means_a_flush() {
         let figures = |mean_us| Figures { p50_us: 1, p99_us: 1, mean_us };
-        let measured =
-            |overwrite: Option<u64>| Measured { device: 1, streams: 1, overwrite: overwrite.map(figures), flush: figures(50) };
+        let measured = |overwrite: Option<u64>| Measured {
+            device: 1,
+            streams: 1,
+            overwrite: overwrite.map(figures),
+            flush: figures(50),
+        };
         assert_eq!(measured(Some(40)).choice(), Strategy::Overwrite);
         assert_eq!(measured(Some(60)).choice(), Strategy::WriteThenFlush);
         assert_eq!(measured(None).choice(), Strategy::WriteThenFlush);

@@ -25,7 +25,9 @@ pub(crate) use files::{open_segment, remove_partial};
 pub(crate) use lock::LockError;
 pub(crate) use measure::remembered_or_measured;
 pub(crate) use prepare::{Answers, Job, Make, Prepared, Preparer};
-pub(crate) use superblock::{create as create_superblock, load as load_superblock, path as superblock_path, store as store_superblock};
+pub(crate) use superblock::{
+    create as create_superblock, load as load_superblock, path as superblock_path, store as store_superblock,
+};
 
 use std::fmt;
 use std::fs::{self, File};

@@ -91,7 +91,9 @@ impl Preparer {
 fn serve(queue: Receiver<Job>, answers: Vec<Answers>) {
     let serve = std::panic::AssertUnwindSafe(|| answer_all(queue, answers));
     if std::panic::catch_unwind(serve).is_err() {
-        eprintln!("the thread that prepares segments panicked; a journal without a next segment cannot go on");
+        eprintln!(
+            "the thread that prepares segments panicked; a journal without a next segment cannot go on"
+        );
         exit::now(exit::PANIC);
     }
 }
@@ -140,7 +142,7 @@ fn make(path: &Path, size: u32, zeros: &[u8]) -> io::Result<()> {
     // SAFETY: no pointers are passed.
     let allocated = sys::check(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, size.into()) });
     match allocated {
-        Err(error) if !matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => return Err(error),
+        Err(error) if !matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => Err(error),
         _ => fill(&file, size, zeros),
     }
 }
@@ -199,7 +201,8 @@ mod tests {
         prepare(&job(small.path, 1, 1 << 20), &zeros).unwrap();
         let error = prepare(&job(small.path, 2, 4 << 20), &zeros).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
-        let names: Vec<_> = fs::read_dir(small.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names: Vec<_> =
+            fs::read_dir(small.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["00000001.seg"], "the partial file is gone");
         fs::remove_file(small.path.join("00000001.seg")).unwrap();
         prepare(&job(small.path, 2, 1 << 20), &zeros).expect("there is room again");
@@ -216,13 +219,7 @@ mod tests {
             let options = std::ffi::CString::new(format!("size={bytes}")).unwrap();
             // SAFETY: all four pointers are to C strings that outlive the call.
             let result = unsafe {
-                libc::mount(
-                    c"tmpfs".as_ptr(),
-                    target.as_ptr(),
-                    c"tmpfs".as_ptr(),
-                    0,
-                    options.as_ptr().cast(),
-                )
+                libc::mount(c"tmpfs".as_ptr(), target.as_ptr(), c"tmpfs".as_ptr(), 0, options.as_ptr().cast())
             };
             (result == 0).then_some(SmallDisk { path })
         }

@@ -83,7 +83,9 @@ pub(crate) fn run<R: Recovery>(seat: Seat, build: &(dyn Fn(Config) -> R + Send +
         }
     });
     if panic::catch_unwind(body).is_err() {
-        eprintln!("shard {shard} panicked: the process ends, and serves again from what the disk holds when it is started");
+        eprintln!(
+            "shard {shard} panicked: the process ends, and serves again from what the disk holds when it is started"
+        );
         exit::now(exit::PANIC);
     }
 }
@@ -117,10 +119,8 @@ fn serve<R: Recovery>(seat: Seat, build: &(dyn Fn(Config) -> R + Send + Sync)) -
 
     let mut scratch = Scratch::default();
     let now = seat.clock.now().1;
-    let (geometry, identity) = (superblock.geometry, superblock.identity());
-    let core = builder.start(now, geometry, identity, &recovered, superblock, &mut scratch.effects);
-    let manners =
-        Manners { table: seat.table, demote_ms: tuning.demote_ms, linger_ms: tuning.linger_ms };
+    let core = builder.start(now, &recovered, superblock, &mut scratch.effects);
+    let manners = Manners { table: seat.table, demote_ms: tuning.demote_ms, linger_ms: tuning.linger_ms };
     let pulse = Arc::clone(&seat.pulse);
     pulse.begin();
     let turning = Turning {
@@ -182,6 +182,9 @@ fn recover_journal<R: Recovery>(seat: &Seat, builder: &mut R) -> Result<ShardBoo
     let recovered = recover(&mut files, &superblock, &kernel_boot, &mut |record| builder.replay(&record))
         .map_err(|error| StartError::JournalDamaged { directory: directory.clone(), error })?;
     tell_findings(shard, &recovered);
+    if let Some(findings) = builder.findings() {
+        eprintln!("shard {shard}: {findings}");
+    }
     let superblock = superblock.begin_boot(&recovered, kernel_boot, seat.journal.level);
     disk::store_superblock(&directory, &superblock)?;
     let took = Duration::from_nanos(sys::mono_ns() - begin_ns);
@@ -197,7 +200,10 @@ fn superblock_of(seat: &Seat, directory: &Path, files: &mut Files) -> Result<Sup
     let Some(found) = disk::load_superblock(directory)? else {
         let segments = files.segments().doing("list the directory", directory)?;
         if !segments.is_empty() {
-            let what = format!("it is missing, and {} segments are beside it: restore it from a backup", segments.len());
+            let what = format!(
+                "it is missing, and {} segments are beside it: restore it from a backup",
+                segments.len()
+            );
             return Err(foreign(what));
         }
         let mut salt = [0; 8];
@@ -219,7 +225,9 @@ fn superblock_of(seat: &Seat, directory: &Path, files: &mut Files) -> Result<Sup
     }
     if superblock.shard != config.shard || superblock.generation != seat.journal.generation {
         let (shard, generation) = (superblock.shard, superblock.generation);
-        return Err(foreign(format!("it was made for shard {shard} of generation {generation}: the directory was moved")));
+        return Err(foreign(format!(
+            "it was made for shard {shard} of generation {generation}: the directory was moved"
+        )));
     }
     Ok(superblock)
 }
@@ -227,13 +235,21 @@ fn superblock_of(seat: &Seat, directory: &Path, files: &mut Files) -> Result<Sup
 /// What recovery met, for the log.
 fn tell_findings(shard: u16, recovered: &Recovered) {
     for damage in &recovered.damage {
-        eprintln!("shard {shard}: journal damage: {damage}; the rest is served (`ringdesk journal verify` shows it again)");
+        eprintln!(
+            "shard {shard}: journal damage: {damage}; the rest is served (`ringdesk journal verify` shows it again)"
+        );
     }
     if let Some(torn) = recovered.torn_tail {
-        eprintln!("shard {shard}: the last write before the stop was torn at offset {}: cut, nobody was told of it", torn.at);
+        eprintln!(
+            "shard {shard}: the last write before the stop was torn at offset {}: cut, nobody was told of it",
+            torn.at
+        );
     }
     if let Some(cut) = recovered.cut {
-        eprintln!("shard {shard}: durability is `memory` and the host was restarted: the log is cut at its first hole, offset {}", cut.at);
+        eprintln!(
+            "shard {shard}: durability is `memory` and the host was restarted: the log is cut at its first hole, offset {}",
+            cut.at
+        );
     }
 }
 

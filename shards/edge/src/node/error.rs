@@ -122,7 +122,8 @@ mod tests {
         let io = || io::Error::from_raw_os_error(libc::ENOSPC);
         let address: SocketAddr = "127.0.0.1:80".parse().unwrap();
         let held = StartError::LockHeld { data_dir: "/d".into(), pid: Some(7) };
-        let full = StartError::Disk(DiskError { doing: "prepare a segment", path: "/d/1".into(), error: io() });
+        let full =
+            StartError::Disk(DiskError { doing: "prepare a segment", path: "/d/1".into(), error: io() });
         let cases = [
             (held, "process 7", exit::LOCKED),
             (StartError::PortInUse(address), "ss -ltnp", exit::LISTEN),

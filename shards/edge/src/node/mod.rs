@@ -18,7 +18,7 @@ mod wiring;
 pub use error::StartError;
 pub use plan::{Start, Tuning};
 pub use port::{HAND_OVERS_MAX, HandOver, HandOvers, PORT_SIZE, ReportBell, ShardBoot, ShardPort};
-pub use shard::Config;
+pub use shard::{Builder, Config};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl Running {
 ///
 /// # Errors
 /// See [`StartError`]. Nothing is left running.
-pub fn start<R: Recovery + 'static>(
+pub fn start<R: Recovery>(
     start: Start,
     build: impl Fn(Config) -> R + Send + Sync + 'static,
 ) -> Result<Running, StartError> {
@@ -102,13 +102,15 @@ pub fn start<R: Recovery + 'static>(
         geometry: Geometry { align, ..geometry },
         strategy,
     };
-    let limits = limits::read().map_err(|error| StartError::Plan(format!("limits cannot be read: {error}")))?;
+    let limits =
+        limits::read().map_err(|error| StartError::Plan(format!("limits cannot be read: {error}")))?;
     let table = start.tuning.table.unwrap_or(limits::capacity(&limits, count as u16).table);
 
     let names = metrics::names_for::<R::Core>();
     let (ready_sender, ready) = channel();
     let wiring = Wiring::new(&start, names.len())?;
-    let (seats, gos, ports) = wiring.seats(&start, listeners, &journal, table, Arc::new(lock), &ready_sender)?;
+    let (seats, gos, ports) =
+        wiring.seats(&start, listeners, &journal, table, Arc::new(lock), &ready_sender)?;
     drop(ready_sender);
     let pulses = seats.iter().map(|seat| Arc::clone(&seat.pulse)).collect();
     let (bell, hand_overs) = (seats[0].plane.bell.clone(), seats[0].plane.hand_overs.clone());
@@ -118,7 +120,8 @@ pub fn start<R: Recovery + 'static>(
         let build = Arc::clone(&build);
         let thread = Thread::new().name(format!("shard-{}", seat.config.shard)).stack_size(STACK_SIZE);
         let spawned = thread.spawn(move || boot::run(seat, &*build));
-        threads.push(spawned.map_err(|error| StartError::Plan(format!("a thread cannot be started: {error}")))?);
+        threads
+            .push(spawned.map_err(|error| StartError::Plan(format!("a thread cannot be started: {error}")))?);
     }
     let boots = match all_ready(&ready, count, gos) {
         Ok(boots) => boots,
@@ -169,7 +172,10 @@ impl Start {
     fn check(&self) -> Result<Geometry, StartError> {
         self.tuning.check().map_err(StartError::Plan)?;
         if !(1..=64).contains(&self.cores.len()) {
-            return Err(StartError::Plan(format!("{} shards are planned, and 1 to 64 are possible", self.cores.len())));
+            return Err(StartError::Plan(format!(
+                "{} shards are planned, and 1 to 64 are possible",
+                self.cores.len()
+            )));
         }
         let geometry = Geometry { segment_size: self.segment_size, align: 4096 };
         geometry.check().map_err(|error| StartError::Plan(error.to_string()))?;

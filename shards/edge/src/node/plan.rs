@@ -32,7 +32,7 @@ pub struct Start {
 /// Knobs of the loop. The defaults are measured; see `docs/operations.md` before turning one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// Entries of a shard's descriptor table; `None` = RLIMIT_NOFILE, at most 1,048,576. One eighth of it (at most 256) is kept for connections from
+    /// Entries of a shard's descriptor table; `None` = RLIMIT_NOFILE, at most 1,048,576. One sixteenth of it (at most 256) is kept for connections from
     /// other shards and from the control plane.
     pub table: Option<u32>,
     /// Receive buffers of a shard: a power of two, 2 to 32,768. Untouched ones cost no memory.

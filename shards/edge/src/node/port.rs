@@ -38,7 +38,6 @@ impl ShardPort {
     ///
     /// # Errors
     /// The order itself, when there is no room.
-    #[expect(clippy::result_large_err, reason = "the order comes back whole, so that nothing in it is lost")]
     pub fn post(&mut self, order: Order) -> Result<(), Order> {
         if !self.orders.has_room(1) {
             return Err(order);

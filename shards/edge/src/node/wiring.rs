@@ -40,7 +40,8 @@ impl Wiring {
         let count = start.cores.len();
         let (sleepers, doorbells) = (0..count).map(|_| sleep_flag()).unzip();
         let eventfd = |error| StartError::Plan(format!("no descriptor is left: {error} (RLIMIT_NOFILE)"));
-        let wakes = (0..count).map(|_| sys::eventfd().map(Arc::new)).collect::<Result<_, _>>().map_err(eventfd)?;
+        let wakes =
+            (0..count).map(|_| sys::eventfd().map(Arc::new)).collect::<Result<_, _>>().map_err(eventfd)?;
         Ok(Wiring {
             sleepers,
             doorbells,
@@ -136,7 +137,8 @@ impl Wiring {
 
 /// A mailbox for each ordered pair of shards, sorted by who holds which end.
 fn mesh(count: usize, capacity: usize, doorbells: &[Doorbell]) -> Vec<Vec<Option<Peer>>> {
-    let mut outs: Vec<Ends<Outbox<Letter>>> = (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
+    let mut outs: Vec<Ends<Outbox<Letter>>> =
+        (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
     let mut ins: Vec<Ends<Inbox<Letter>>> = (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
     for from in 0..count {
         for to in (0..count).filter(|to| *to != from) {

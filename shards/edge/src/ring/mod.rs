@@ -102,8 +102,9 @@ impl Ring<'_> {
     pub(crate) fn enter(&mut self, wait: Wait) {
         self.submissions.sync();
         let to_submit = self.submissions.len() as u32;
-        let time =
-            Timespec::new().sec(wait.timeout_ns / 1_000_000_000).nsec((wait.timeout_ns % 1_000_000_000) as u32);
+        let time = Timespec::new()
+            .sec(wait.timeout_ns / 1_000_000_000)
+            .nsec((wait.timeout_ns % 1_000_000_000) as u32);
         let args = SubmitArgs::new().timespec(&time).min_wait_usec(wait.min_wait_us);
         let mut flags = EnterFlags::EXT_ARG | EnterFlags::GETEVENTS;
         if self.no_iowait {

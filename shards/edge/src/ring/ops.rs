@@ -27,7 +27,8 @@ impl Ring<'_> {
     /// One receive into a provided buffer. `wait`: also if nothing is there yet.
     pub(crate) fn receive(&mut self, door: Door, wait: bool) {
         let flags = if wait { 0 } else { libc::MSG_DONTWAIT };
-        let entry = opcode::Recv::new(Fixed(door.index), std::ptr::null_mut(), 0).buf_group(GROUP).flags(flags);
+        let entry =
+            opcode::Recv::new(Fixed(door.index), std::ptr::null_mut(), 0).buf_group(GROUP).flags(flags);
         let entry = entry.build().flags(Flags::BUFFER_SELECT);
         self.push_plain(entry, Token::of(Op::Receive, door));
     }
@@ -82,7 +83,8 @@ impl Ring<'_> {
         let address = Box::into_raw(moved);
         assert_eq!(address as u64 >> 56, 0, "user addresses have a zero in their highest byte");
         let target = DestinationSlot::auto_target();
-        let send = opcode::MsgRingSendFd::new(Fd(ring.as_raw_fd()), Fixed(door.index), target, address as u64);
+        let send =
+            opcode::MsgRingSendFd::new(Fd(ring.as_raw_fd()), Fixed(door.index), target, address as u64);
         self.push_plain(send.build().flags(Flags::IO_LINK), Token::of(Op::Move, door));
         let close = opcode::Close::new(Fixed(door.index)).build();
         self.push_plain(close, Token::of(Op::CloseLinked, door));

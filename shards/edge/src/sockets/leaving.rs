@@ -13,7 +13,8 @@ use crate::ring::{Completion, Ring, SentAlong};
 use crate::sys;
 
 /// Said to a client whose request the control plane has no place for.
-const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+const BUSY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// Where a door goes, while reading still ends.
 pub(super) enum Leaving {
@@ -108,7 +109,9 @@ impl Sockets {
         counters: &mut Counters,
     ) -> Option<(Door, Box<Moved>)> {
         let door = completion.token.door();
-        let Departing::Move(along) = self.departed(door) else { panic!("a move was submitted for this door") };
+        let Departing::Move(along) = self.departed(door) else {
+            panic!("a move was submitted for this door")
+        };
         if completion.result >= 0 {
             counters.moves += 1;
             return None;

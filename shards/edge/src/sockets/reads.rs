@@ -26,7 +26,12 @@ pub(crate) enum Read {
 
 impl Sockets {
     /// A poll or a receive of a current door has completed. `settle` follows once the shard has had its say.
-    pub(crate) fn read_completed(&mut self, op: Op, completion: &Completion, counters: &mut Counters) -> Read {
+    pub(crate) fn read_completed(
+        &mut self,
+        op: Op,
+        completion: &Completion,
+        counters: &mut Counters,
+    ) -> Read {
         let door = completion.token.door();
         let state = &mut self.doors[door.index as usize];
         if !completion.more() {
@@ -135,7 +140,10 @@ impl Sockets {
             self.sweep = if self.sweep + 1 < count { self.sweep + 1 } else { 0 };
             let state = &mut self.doors[self.sweep as usize];
             let silent_ms = (self.now_ms as u32).wrapping_sub(state.at_ms);
-            if state.stage == Stage::Open && state.flags.has(Flags::BUSY) && silent_ms > self.manners.demote_ms {
+            if state.stage == Stage::Open
+                && state.flags.has(Flags::BUSY)
+                && silent_ms > self.manners.demote_ms
+            {
                 state.flags.clear(Flags::BUSY);
                 state.count = 0;
                 counters.demotions += 1;

@@ -50,12 +50,7 @@ pub(crate) enum SendEnd {
     /// A part went out; the rest is submitted.
     Some(Door),
     /// It ended; the buffer goes back. `gone`: the socket failed, and the shard did not know yet.
-    Done {
-        door: Door,
-        buf: Vec<u8>,
-        whole: bool,
-        gone: bool,
-    },
+    Done { door: Door, buf: Vec<u8>, whole: bool, gone: bool },
     /// It was the edge's own.
     Nothing,
 }
