@@ -68,7 +68,7 @@ fn a_durable_message_allocates_nothing_but_the_growth_of_pools() {
             node.say(agent, &format!(r#"{{"id":5,"op":"sync","d":{{"cursors":[{{"c":"{c}","s":0}}]}}}}"#));
             chats.push((visitor, c));
         }
-        let mut talk = |node: &mut Node<Inside>, round: usize| {
+        let talk = |node: &mut Node<Inside>, round: usize| {
             for (at, (visitor, c)) in chats.iter().enumerate() {
                 let body = "It has been raining here since the morning, and the parcel is still not there.";
                 node.say(*visitor, &format!(r#"{{"id":9,"op":"send","d":{{"c":"{c}","cid":"visitor-{round:08}-{at}","type":"text","body":"{body}"}}}}"#));
