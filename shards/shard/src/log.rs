@@ -116,9 +116,14 @@ impl Log {
         size
     }
 
+    /// The largest block, in bytes: small segments have smaller ones.
+    fn block_max(&self) -> usize {
+        self.geometry.block_max() as usize
+    }
+
     /// Whether a whole frame's worth of records fits.
     pub(crate) fn takes_frames(&self) -> bool {
-        self.writer.room() >= FRAME_ROOM
+        self.writer.room() >= FRAME_ROOM.min(self.block_max() / 2)
     }
 
     /// Whether a record with a body of about this many bytes fits.
@@ -128,7 +133,7 @@ impl Log {
 
     /// Whether snapshots may be appended this turn.
     pub(crate) fn takes_snapshots(&self) -> bool {
-        self.writer.room() >= SNAPSHOT_ROOM && self.seal == Seal::Open && !self.short_of_space()
+        self.writer.room() >= SNAPSHOT_ROOM.min(self.block_max() / 2) && self.seal == Seal::Open && !self.short_of_space()
     }
 
     /// Whether the disk has no room for a record of this size: it is refused with `storage_full`.
@@ -185,7 +190,9 @@ impl Log {
 
     /// The budget for snapshots this turn.
     pub(crate) fn snapshot_budget(&mut self) -> u64 {
-        self.checkpoint.budget(core::mem::take(&mut self.logged))
+        // With room for one more record than was asked for.
+        let most = (self.block_max() / 4).saturating_sub(16 * 1024) as u64;
+        self.checkpoint.budget(core::mem::take(&mut self.logged)).min(most)
     }
 
     /// Close the journal as soon as nothing is pending.
