@@ -1,0 +1,133 @@
+//! A server of its own for one run: started with a fresh data directory, ended with the run.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A running server.
+pub(crate) struct Server {
+    child: Child,
+    data: PathBuf,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) inbox: String,
+    login: (String, String),
+}
+
+impl Server {
+    /// Starts it and waits until it answers.
+    pub(crate) fn start(
+        bin: &Path,
+        dir: &Path,
+        shards: u16,
+        durability: &str,
+        more: &[&str],
+    ) -> Result<Server, String> {
+        let data = dir.join(format!("ringdesk-bench-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&data);
+        std::fs::create_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))?;
+        let config = data.join("bench.toml");
+        let limits = "[limits]\nmessage_rate = 10000\nmessage_burst = 100000\n";
+        std::fs::write(&config, limits).map_err(|error| format!("{}: {error}", config.display()))?;
+        let (address, admin) = (free_port()?, free_port()?);
+        let mut child = Command::new(bin)
+            .args(["serve", "--config"])
+            .arg(&config)
+            .arg("--data-dir")
+            .arg(data.join("data"))
+            .args(["--listen", &address.to_string(), "--admin-listen", &admin.to_string()])
+            .args(["--shards", &shards.to_string(), "--durability", durability])
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("{}: {error}; build it with `cargo build --release`", bin.display()))?;
+        let output = child.stdout.take().expect("it was asked for");
+        let (mut inbox, mut login) = (None, None);
+        let mut lines = BufReader::new(output).lines();
+        while (inbox.is_none() || login.is_none())
+            && let Some(Ok(line)) = lines.next()
+        {
+            if let Some(at) = line.find("/chat/") {
+                inbox = Some(line[at + 6..].chars().take_while(char::is_ascii_alphanumeric).collect());
+            }
+            if let Some(rest) = line.split("login:").nth(1) {
+                let mut words = rest.split_whitespace();
+                let email = words.next().unwrap_or_default().to_owned();
+                let password = words.last().unwrap_or_default().to_owned();
+                login = Some((email, password));
+            }
+        }
+        // Keep reading, so that the server never waits for us.
+        std::thread::spawn(move || for _ in lines {});
+        let (Some(inbox), Some(login)) = (inbox, login) else {
+            let _ = child.kill();
+            return Err("the server ended before it printed its pages and the first login".into());
+        };
+        let server = Server { child, data, address, admin, inbox, login };
+        server.wait()?;
+        Ok(server)
+    }
+
+    fn wait(&self) -> Result<(), String> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < deadline {
+            if self.get("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Err("the server does not become ready".into())
+    }
+
+    /// A page of the private listener, head included.
+    pub(crate) fn get(&self, path: &str) -> Result<String, String> {
+        request(self.admin, &format!("GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"))
+    }
+
+    /// An agent's ticket.
+    pub(crate) fn ticket(&self) -> Result<String, String> {
+        let body = serde_json::json!({"email": self.login.0, "password": self.login.1}).to_string();
+        let answer = request(
+            self.address,
+            &format!(
+                "POST /api/v1/auth/login HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+        )?;
+        let at = answer.find("\"ticket\":\"").ok_or_else(|| format!("no ticket in {answer}"))? + 10;
+        Ok(answer[at..].chars().take_while(|&letter| letter != '"').collect())
+    }
+
+    /// Resident memory of the server in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+        line.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0) * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.data);
+    }
+}
+
+fn request(to: SocketAddr, text: &str) -> Result<String, String> {
+    let doing = |error: std::io::Error| format!("{to}: {error}");
+    let mut stream = TcpStream::connect(to).map_err(doing)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(doing)?;
+    stream.write_all(text.as_bytes()).map_err(doing)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).map_err(doing)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn free_port() -> Result<SocketAddr, String> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+    listener.local_addr().map_err(|error| error.to_string())
+}
