@@ -170,3 +170,23 @@ fn a_gap_stays_named_through_a_checkpoint() {
     assert_eq!(images(&again), images(&world.conversations));
     assert_eq!(again.missing(again.find(c).unwrap()), Some((2, 2)));
 }
+
+#[test]
+fn a_part_of_the_log_that_is_read_twice_changes_nothing() {
+    let (mut world, ix) = lively();
+    let begin = world.log.len();
+    let mut cursor = SnapCursor::new();
+    let all: Vec<_> = world.conversations.iter().collect();
+    for ix in all {
+        while !world.snapshot(ix, &mut cursor, 300) {}
+    }
+    let end = world.log.len();
+    world.close(ix, Who::Visitor, 1, 9).unwrap();
+    world.seen(ix, Party::Agent, 12);
+    world.write_receipts(ix);
+    world.say(ix, Who::Visitor, false, 1, 10, "a").unwrap();
+    let twice = world.log.iter().chain(&world.log[begin..end]);
+    let (after, damage) = replayed(twice);
+    assert_eq!(damage, []);
+    assert_eq!(images(&after), images(&world.conversations));
+}

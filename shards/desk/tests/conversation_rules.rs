@@ -226,6 +226,10 @@ fn receipts_only_grow_never_pass_the_head_and_are_true_once_written() {
     assert_eq!(receipts.visitor, Cursor { seen: 3, delivered: 3 }, "what was seen was delivered");
     assert!(!world.write_receipts(ix), "nothing new");
     assert_eq!(world.conversations.decide_delivered(ix, Party::Visitor, 3), None);
+    let c = world.conversations.conversation(ix).id;
+    let lower = Cursor { seen: 1, delivered: 1 };
+    world.put(&Record::Receipts { c, visitor: lower, agent: lower });
+    assert_eq!(world.conversations.conversation(ix).receipts, receipts, "they merge by maximum");
 }
 
 #[test]
