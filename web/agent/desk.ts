@@ -265,6 +265,8 @@ export class Desk {
     if (event.op === 'msg') {
       conversation.activity = Math.max(conversation.activity, event.d.ts);
       conversation.row = { ...conversation.row, preview: event.d.body.slice(0, 160) };
+    } else if (!conversation.transcript.isNews(event)) {
+      return;
     } else if (event.op === 'status') {
       this.#place({ c: event.c, status: event.d.status, since: event.d.ts });
       this.closing.delete(event.c);

@@ -136,6 +136,23 @@ describe('rows', () => {
   });
 });
 
+test('what is told again does not change how things stand', () => {
+  const t = new Transcript('agent');
+  const status = (s: number, is: 'closed' | 'waiting'): Numbered => ({
+    op: 'status',
+    c: 'C',
+    s,
+    d: { status: is, by: { kind: 'visitor', id: 'V1' }, ts: NOON },
+  });
+  t.sync({ from: 1, head: 3, status: 'open' });
+  t.append(status(1, 'closed'), undefined);
+  t.append(status(2, 'waiting'), undefined);
+  t.append(msg(3, 'visitor', 'a'), undefined);
+  expect(t.status).toBe('open');
+  t.append(status(4, 'closed'), undefined);
+  expect(t.status).toBe('closed');
+});
+
 test('unread counts what the other side said above what was seen', () => {
   const t = new Transcript('agent');
   t.append(msg(1, 'visitor', 'a'), undefined);

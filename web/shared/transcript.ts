@@ -40,6 +40,8 @@ export class Transcript {
   /** There are older ones in the history. */
   more = false;
   status: SyncState['status'] = 'waiting';
+  /** Events up to here are told again, and `status` knows of them already. */
+  #head = 0;
   seen = { visitor: 0, agent: 0 };
   delivered = { visitor: 0, agent: 0 };
   readonly typing = new Map<string, Person['kind']>();
@@ -61,11 +63,16 @@ export class Transcript {
     return this.events.findLast((e) => !('from' in e.d) || e.d.from.kind !== this.role)?.s ?? 0;
   }
 
+  /** Whether it changes how things stand: what a `sync` tells of earlier days does not. */
+  isNews(event: Numbered): boolean {
+    return event.s > this.#head;
+  }
+
   append(event: Numbered, cid: string | undefined): void {
     this.events.push(event);
     if (cid !== undefined) this.#bind(cid, event.s);
-    if (event.op === 'status') this.status = event.d.status;
-    else if (event.op === 'agent') this.status = 'open';
+    if (event.op === 'status' && this.isNews(event)) this.status = event.d.status;
+    else if (event.op === 'agent' && this.isNews(event)) this.status = 'open';
     else if (event.op === 'msg') this.typing.delete(event.d.from.id);
   }
 
@@ -78,6 +85,7 @@ export class Transcript {
 
   reset(from: number): void {
     this.events = [];
+    this.#head = 0;
     this.#cids.clear();
     this.#lost = [];
     for (const [cid, { s }] of this.#answered) if (s < from) this.#answered.delete(cid);
@@ -97,6 +105,7 @@ export class Transcript {
 
   sync(state: SyncState): void {
     this.status = state.status;
+    this.#head = state.head;
     if (state.seen) this.seen = { ...state.seen };
     if (state.delivered) this.delivered = { ...state.delivered };
     if (this.events.length === 0) this.more = state.from > 1;
