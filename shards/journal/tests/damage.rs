@@ -317,6 +317,83 @@ fn blocks_behind_a_cut_never_come_back() {
     assert_eq!(rig.recover([2; 16]).1, [text("kept")]);
 }
 
+/// A dead block lies exactly where the last block of its segment ends, and the segment behind, which would tell, is
+/// gone: boot ids that fall are refused all the same.
+#[test]
+fn a_dead_block_behind_the_last_one_of_a_segment_stays_dead() {
+    let long = Said { body: vec![8; 62 << 10], ..text("") };
+    let mut rig = Rig::new(geometry(512));
+    rig.boot(Level::Memory, [1; 16]);
+    rig.say(text("kept"));
+    rig.commit();
+    rig.say(long.clone());
+    let hole = rig.commit();
+    rig.say(text("dead"));
+    let dead = rig.commit();
+    let (file, at) = rig.file_of(hole.offset);
+    file[at..at + 512].fill(0);
+
+    rig.boot(Level::Disk, [2; 16]);
+    rig.say(long.clone());
+    assert_eq!(rig.commit().end, dead.offset);
+    rig.say(Said { body: vec![9; 2000], ..text("") });
+    let rolled = rig.commit();
+    assert_eq!(rig.superblock.geometry.segment_of(rolled.offset), 2);
+    rig.boot(Level::Disk, [2; 16]);
+    let file = rig.files[&2];
+    rig.disk.files[file.0 as usize] = None;
+    let (recovered, said) = rig.recover([2; 16]);
+    assert_eq!(said, [text("kept"), long]);
+    assert_eq!(recovered.damage[0].what, DamageKind::Missing);
+}
+
+#[test]
+fn a_record_of_an_older_boot_does_not_hold_in_a_torn_block_at_its_very_place() {
+    let mut rig = Rig::running(geometry(512));
+    // The first record ends with the first sector, each other one fills a sector.
+    let page = |byte: u8, first: bool| {
+        let len = 512 - 32 - if first { 128 } else { 0 };
+        Said { body: vec![byte; len], ..text("") }
+    };
+    // Boot 1: a block of three records, of which only the last lands.
+    let write_some = |rig: &mut Rig, bytes: [u8; 3], sectors: std::ops::Range<usize>| {
+        for byte in bytes {
+            rig.say(page(byte, byte == bytes[0]));
+        }
+        let (outgoing, block) = rig.take(BlockFlags::NONE);
+        let (file, at) = rig.file_of(block.offset);
+        let range = sectors.start * 512..(sectors.end * 512).min(outgoing.buf.len());
+        file[at + range.start..at + range.end].copy_from_slice(&outgoing.buf.as_bytes()[range]);
+    };
+    write_some(&mut rig, [1, 2, 3], 2..3);
+    rig.boot(Level::Disk, KERNEL);
+    // Boot 2: the same sizes at the same place, and all but the last lands.
+    write_some(&mut rig, [4, 5, 6], 0..2);
+    let (recovered, said) = rig.recover(KERNEL);
+    assert!(said.is_empty(), "what boot 1 never acknowledged is no part of boot 2's block");
+    assert!(recovered.torn_tail.is_some());
+}
+
+#[test]
+fn records_that_changed_places_in_their_block_do_not_hold() {
+    let mut rig = Rig::running(geometry(512));
+    for word in ["one", "two", "six"] {
+        rig.say(text(word));
+    }
+    let block = rig.commit();
+    rig.say(text("after"));
+    rig.commit();
+    let (file, at) = rig.file_of(block.offset);
+    let (low, high) = file[at + 128..at + 128 + 96].split_at_mut(48);
+    low.swap_with_slice(high);
+    let (recovered, said) = rig.recover(KERNEL);
+    assert_eq!(said, [text("six"), text("after")]);
+    assert_eq!(
+        (recovered.damage[0].from, recovered.damage[0].to),
+        (block.offset.plus(128), block.offset.plus(224))
+    );
+}
+
 #[test]
 fn at_level_memory_a_kill_loses_nothing_and_cuts_nothing() {
     let mut rig = Rig::new(geometry(512));
