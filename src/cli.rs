@@ -109,7 +109,7 @@ impl DataPlace {
 }
 
 /// Flags that are settings.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Debug, Default, Clone)]
 pub(crate) struct Overrides {
     /// The configuration file; without it every setting has its default
     #[arg(long, value_name = "PATH")]

@@ -11,9 +11,9 @@ mod nearest;
 mod template;
 
 pub(crate) use complaint::{Complaint, Complaints, Place};
-pub(crate) use kind::{Durability, LogFormat, LogLevel, Mib, Millis, Origin, Sync};
-pub(crate) use layer::{Layer, Raw};
-pub(crate) use list::{Config, SETTINGS, Setting};
+pub(crate) use kind::{Durability, LogFormat, LogLevel, Mib, Sync};
+pub(crate) use layer::Layer;
+pub(crate) use list::{Config, SETTINGS};
 pub(crate) use template::{effective, template};
 
 use std::path::Path;

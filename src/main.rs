@@ -1,12 +1,50 @@
 //! ringdesk: self-hosted live chat. Arguments in, exit status out.
 #![forbid(unsafe_code)]
 
+mod boot;
 mod cli;
+mod clock;
 mod config;
+mod control;
+mod doctor;
+mod exit;
+mod followers;
 mod log;
 mod password;
 #[cfg(test)]
 mod scratch;
+#[cfg(test)]
+mod small_journal;
 mod store;
+mod verbs;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{AdminVerb, Cli, ServeArgs, Verb};
+use exit::Exit;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, and are no error.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Good };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    let exit = match cli.verb.unwrap_or(Verb::Serve(ServeArgs::default())) {
+        Verb::Serve(args) => boot::serve(args),
+        Verb::Init { config, force } => verbs::init(&config, force),
+        Verb::Check(overrides) => verbs::check(overrides),
+        Verb::Doctor { overrides, json } => doctor::doctor(overrides, json),
+        Verb::Admin { verb: AdminVerb::Passwd { email, password_stdin, place } } => {
+            verbs::passwd(&email, password_stdin, place)
+        }
+        Verb::Journal { verb } => verbs::journal(verb),
+        Verb::Version => verbs::version(),
+    };
+    exit.into()
+}

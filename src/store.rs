@@ -18,7 +18,7 @@ pub(crate) use accounts::Account;
 pub(crate) use cursors::Cursor;
 pub(crate) use durable::SettingsFile;
 pub(crate) use first::FirstLogin;
-pub(crate) use known::{Known, limits};
+pub(crate) use known::Known;
 
 /// The file's name in the data directory.
 const FILE: &str = "control.db";

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::layer::Raw;
 
@@ -105,13 +104,6 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 /// A time in milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Millis(pub(crate) u32);
-
-impl Millis {
-    /// As a duration.
-    pub(crate) fn duration(self) -> Duration {
-        Duration::from_millis(u64::from(self.0))
-    }
-}
 
 impl Kind for Millis {
     const WANTS: &'static str = "milliseconds, or a time such as \"25s\" (ms, s, m, h)";

@@ -1,6 +1,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::kind::Millis;
 use super::*;
 
 fn file(text: &str) -> (Scratch, PathBuf) {
@@ -61,7 +62,7 @@ fn times_and_sizes_take_units_or_their_own() {
         &[("RINGDESK__SESSION__STUCK_MS", "1500ms"), ("RINGDESK__LIMITS__HOT_MB", "512")],
     )
     .unwrap();
-    assert_eq!(config.session.heartbeat_ms.duration(), std::time::Duration::from_millis(1_500));
+    assert_eq!(config.session.heartbeat_ms, Millis(1_500));
     assert_eq!(
         (config.session.resume_ttl_agent_ms, config.session.stuck_ms),
         (Millis(3_600_000), Millis(1_500))

@@ -75,8 +75,11 @@ impl Store {
         let failed = |error| self.failed(error);
         // One transaction: the parts belong together.
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        let site: Vec<u8> =
-            sqlx::query_scalar("SELECT id FROM site").fetch_one(&mut *transaction).await.map_err(failed)?;
+        let site: Option<Vec<u8>> = sqlx::query_scalar("SELECT id FROM site")
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        let site = site.ok_or(StoreError::Row("no site"))?;
         let site =
             id_of(&site).and_then(SiteId::from_bits).ok_or(StoreError::Row("a site's id of another kind"))?;
 

@@ -2,6 +2,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use desk::settings::Settings;
 
+use super::known::limits;
 use super::*;
 use crate::config::{Config, Layer};
 use crate::password;
