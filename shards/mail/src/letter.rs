@@ -120,6 +120,8 @@ pub enum Letter {
         c: ConversationId,
         /// Highest number the client has.
         since: u32,
+        /// The history epoch in which he has it, if he knows one: only the home can say whether that is its own.
+        epoch: Option<u32>,
         /// At most this many older events; 0 = all that is missing (a resume).
         limit: u16,
     },

@@ -51,7 +51,6 @@ impl Shard {
                 if !self.may_ask(index, re) {
                     return;
                 }
-                let epoch = self.log.history_epoch();
                 let Who::Agent(side) = &mut self.sessions.at(index).who else { unreachable!("agents only") };
                 let mut count = 0;
                 let mut over = 0;
@@ -60,8 +59,8 @@ impl Shard {
                         over += 1;
                         continue;
                     }
-                    let since = if cursor.e.is_none_or(|e| e == epoch) { cursor.s } else { 0 };
-                    side.syncs.push_back(SyncAsk { c: cursor.c, since, limit: sync.limit });
+                    let (c, since, epoch) = (cursor.c, cursor.s, cursor.e);
+                    side.syncs.push_back(SyncAsk { c, since, epoch, limit: sync.limit });
                     count += 1;
                 }
                 match over {
@@ -240,10 +239,11 @@ impl Shard {
     pub(crate) fn on_answer(&mut self, ask: Ask, answer: Answer) {
         // A registered listener is kept even if its session is gone meanwhile: the watch ends by itself.
         let found = self.sessions.find(ask.session, ask.generation).map(|session| session.door);
+        let socket = self.socket_of(ask);
         match answer {
             Answer::Listening { c, from, head, push } => self.on_listening(ask, found, c, from, head, push),
             Answer::NotListening { c, code } => {
-                if let Some(door) = found.filter(|&door| door != NONE) {
+                if let Some(door) = socket {
                     self.push(door, |out| encode::sync_error(out, c, code));
                 }
                 if let Some(session) = self.sessions.find(ask.session, ask.generation)
@@ -258,22 +258,20 @@ impl Shard {
             }
             Answer::Stored(stored) => {
                 let level = self.level();
-                if let Some(door) = found.filter(|&door| door != NONE)
-                    && let Some(re) = ask.re
-                {
+                if let (Some(door), Some(re)) = (socket, ask.re) {
                     self.push(door, |out| {
                         encode::stored(out, re, None, stored.s, stored.ts_ms, level, stored.dup)
                     });
                 }
             }
             Answer::Refused(code) => {
-                if let Some(door) = found.filter(|&door| door != NONE) {
+                if let Some(door) = socket {
                     let after = code.retry().then_some(200);
                     self.reply_error(door, ask.re, code, "", after);
                 }
             }
             Answer::Text(text) => {
-                if let Some(door) = found.filter(|&door| door != NONE) {
+                if let Some(door) = socket {
                     self.push(door, |out| out.extend_from_slice(&text));
                 }
                 self.pool.give(text);
@@ -473,7 +471,7 @@ impl Shard {
         let generation = self.sessions.get(index).generation;
         loop {
             let Who::Agent(side) = &mut self.sessions.at(index).who else { return };
-            let Some(&SyncAsk { c, since, limit }) = side.syncs.front() else { break };
+            let Some(&SyncAsk { c, since, epoch, limit }) = side.syncs.front() else { break };
             let home = c.slot().number() % self.config.shard_count;
             if !self.post.can_request(home) {
                 self.want_telling(index);
@@ -491,7 +489,7 @@ impl Shard {
                 side.listening.push(c);
             }
             let ask = Ask { session: index, generation, re: None };
-            self.post.post(home, Letter::Listen { ask, c, since, limit });
+            self.post.post(home, Letter::Listen { ask, c, since, epoch, limit });
         }
         self.ask_for_lists(index);
         if !core::mem::take(&mut self.sessions.at(index).behind) {
@@ -526,7 +524,7 @@ impl Shard {
     /// Whether a session has a socket that takes more, and room for more unacknowledged events.
     pub(crate) fn could_tell(&self, index: u32) -> bool {
         let session = self.sessions.get(index);
-        if session.door == NONE {
+        if session.door == NONE || !session.is_ready {
             return false;
         }
         let limits = &self.settings.limits;

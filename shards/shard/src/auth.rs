@@ -193,13 +193,11 @@ impl Shard {
             conn.extra = None;
         }
         let session = self.sessions.at(index);
-        session.door = door.index;
-        session.expires_ms = 0;
+        session.attach(door.index);
         match &session.who {
             Who::Visitor(_) => self.counters.sessions_visitor += 1,
             Who::Agent(_) => self.counters.sessions_agent += 1,
         }
-        self.want_telling(index);
     }
 
     /// The reply to `auth` names the conversation's head, so it waits for the journal like any other word about it.
@@ -211,6 +209,8 @@ impl Shard {
     }
 
     pub(crate) fn tell_ready(&mut self, index: u32, re: Option<u32>, resumed: bool, replay: u32) {
+        self.sessions.at(index).is_ready = true;
+        self.want_telling(index);
         let session = self.sessions.get(index);
         let (door, sid, p) = (session.door, session.sid, session.told_p);
         let Some(re) = re else { return };

@@ -77,7 +77,10 @@ impl Shard {
                     );
                 }
             },
-            Letter::Listen { ask, c, since, limit } => self.due(Due::Listen { from, ask, c, since, limit }),
+            Letter::Listen { ask, c, since, epoch, limit } => {
+                let since = self.trusted(since, epoch);
+                self.due(Due::Listen { from, ask, c, since, limit });
+            }
             Letter::Pull { ask, c, since } => self.answer_pull(from, ask, c, since),
             Letter::History { ask, c, before, limit } => {
                 self.due(Due::History { to: Asker::Door(from), ask, c, before, limit })

@@ -10,6 +10,8 @@ use desk::map::IdMap;
 
 use crate::door::NONE;
 
+/// Bits of a generation that count the session's sockets.
+const SOCKET_BITS: u32 = 8;
 /// Conversations an agent's session may listen to.
 pub(crate) const LISTENING_MAX: usize = 512;
 
@@ -30,6 +32,7 @@ pub(crate) struct VisitorSide {
 pub(crate) struct SyncAsk {
     pub(crate) c: ConversationId,
     pub(crate) since: u32,
+    pub(crate) epoch: Option<u32>,
     pub(crate) limit: u16,
 }
 
@@ -70,10 +73,12 @@ pub(crate) enum Who {
 
 /// One session.
 pub(crate) struct Session {
-    /// 0 = the place is free.
+    /// Above the lowest eight bits: odd while the place is used. In them: which of the session's sockets this is.
     pub(crate) generation: u32,
     /// Index of its socket, or [`NONE`].
     pub(crate) door: u32,
+    /// The reply to `auth` was written to its socket: before that it is told nothing.
+    pub(crate) is_ready: bool,
     pub(crate) sid: SessionId,
     /// Fingerprint of the device.
     pub(crate) device: u128,
@@ -136,8 +141,9 @@ impl Sessions {
         assert!(self.has_room(), "room for a session was checked");
         self.count += 1;
         let mut session = Session {
-            generation: 1,
+            generation: next_generation(0),
             door: NONE,
+            is_ready: false,
             sid,
             device,
             who,
@@ -233,14 +239,22 @@ impl Sessions {
         &self.slots[index as usize]
     }
 
-    /// The session of that generation, if it is still that one.
+    /// The session of that generation, if it is still that one, on whatever socket.
     pub(crate) fn find(&mut self, index: u32, generation: u32) -> Option<&mut Session> {
-        self.slots.get_mut(index as usize).filter(|session| session.generation == generation)
+        let same = |session: &&mut Session| (session.generation ^ generation) >> SOCKET_BITS == 0;
+        self.slots.get_mut(index as usize).filter(same)
+    }
+
+    /// The same, if it still has the socket that it had at that time. Clients number their requests anew on each socket, so nothing that was asked on
+    /// one may be answered on another.
+    pub(crate) fn find_on_socket(&mut self, index: u32, generation: u32) -> Option<&mut Session> {
+        let same = |session: &&mut Session| session.generation == generation && session.door != NONE;
+        self.slots.get_mut(index as usize).filter(same)
     }
 
     /// Whether the place holds a session: used places have odd generations.
     pub(crate) fn in_use(&self, index: u32) -> bool {
-        self.slots.get(index as usize).is_some_and(|session| session.generation % 2 == 1)
+        self.slots.get(index as usize).is_some_and(|session| session.generation >> SOCKET_BITS & 1 == 1)
     }
 
     /// The session a client names.
@@ -265,10 +279,19 @@ impl Sessions {
 }
 
 fn next_generation(generation: u32) -> u32 {
-    generation.wrapping_add(1)
+    (generation >> SOCKET_BITS).wrapping_add(1) << SOCKET_BITS
 }
 
 impl Session {
+    /// It has another socket from now on.
+    pub(crate) fn attach(&mut self, door: u32) {
+        let sockets = (self.generation + 1) & ((1 << SOCKET_BITS) - 1);
+        self.generation = self.generation >> SOCKET_BITS << SOCKET_BITS | sockets;
+        self.door = door;
+        self.expires_ms = 0;
+        self.is_ready = false;
+    }
+
     /// Durable events told and not acknowledged.
     pub(crate) fn unacked(&self) -> u64 {
         self.told_p - self.acked_p

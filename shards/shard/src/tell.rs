@@ -46,13 +46,13 @@ impl Shard {
             }
             Due::Listen { from, ask, c, since, limit } => self.answer_listen(from, ask, c, since, limit),
             Due::VisitorSync { session, generation, c, since, limit } => {
-                if self.sessions.find(session, generation).is_some_and(|session| session.door != NONE) {
+                if self.sessions.find_on_socket(session, generation).is_some() {
                     self.tell_visitor_sync(session, c, since, limit);
                 }
             }
             Due::History { to, ask, c, before, limit } => self.answer_history(to, ask, c, before, limit),
             Due::Ready { session, generation, re, resumed, replay } => {
-                if self.sessions.find(session, generation).is_some_and(|session| session.door != NONE) {
+                if self.sessions.find_on_socket(session, generation).is_some() {
                     self.tell_ready(session, re, resumed, replay);
                 }
             }
@@ -78,8 +78,7 @@ impl Shard {
 
     /// The socket of the session that asked, if both are still there.
     pub(crate) fn socket_of(&mut self, ask: Ask) -> Option<u32> {
-        let session = self.sessions.find(ask.session, ask.generation)?;
-        (session.door != NONE).then_some(session.door)
+        self.sessions.find_on_socket(ask.session, ask.generation).map(|session| session.door)
     }
 
     fn tell_stored(&mut self, ask: Ask, c: Option<ConvIx>, stored: mail::Stored) {

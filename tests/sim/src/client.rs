@@ -82,8 +82,6 @@ pub(crate) struct Local {
     expect: Option<u32>,
     /// Cursors of syncs that are not answered: (cursor, its epoch, limit).
     syncing: VecDeque<(u32, Option<u64>, u32)>,
-    /// Acknowledged by conversation and number up to here, on this session.
-    acked: u32,
     /// Highest receipts told on this connection: seen by visitor, by agent, delivered to visitor, to agent.
     receipts: [u32; 4],
     /// The lowest number that was read back; 0 = none yet.
@@ -167,8 +165,8 @@ pub(crate) struct Client {
     session: Option<Session>,
     /// Durable events counted.
     p: u64,
-    /// The last of them, with their conversations.
-    told: VecDeque<(u128, u32)>,
+    /// The last of them: conversation, number, and whether it was acknowledged by its number.
+    told: VecDeque<(u128, u32, bool)>,
     /// The highest count acknowledged.
     acked_p: u64,
     acked_at_us: u64,
@@ -188,6 +186,8 @@ pub(crate) struct Client {
     queue: Vec<u128>,
     /// It came as a new visitor and has no token yet: what it said is bound to an identity it may never learn.
     nameless: bool,
+    /// The visitor's conversation that existed when he authenticated.
+    known_at_auth: Option<u128>,
     /// Upgrade on a connection that spoke HTTP before.
     pub(crate) through_control: bool,
     /// Nothing to do any more.
@@ -228,6 +228,7 @@ impl Client {
             subscribed: false,
             queue: Vec::new(),
             nameless: false,
+            known_at_auth: None,
             through_control: false,
             done: false,
             strikes: 0,
@@ -313,6 +314,9 @@ impl Client {
     fn forget_identity(&mut self, around: &mut Around<'_>) {
         self.nameless = false;
         around.marks.hit_if(Mark::Orphan, !self.outbox.is_empty());
+        for item in &self.outbox {
+            around.check.intents[item.intent].person = usize::MAX;
+        }
         self.outbox.clear();
         self.convs.clear();
         self.session = None;
@@ -418,9 +422,10 @@ impl Client {
         }
         self.acked_at_us = around.now_us;
         let by_number = self.told.back().copied().filter(|_| around.chance.percent(30));
-        if let Some((c, s)) = by_number {
-            let local = self.convs.entry(c).or_default();
-            local.acked = local.acked.max(s);
+        if let Some((c, s, _)) = by_number {
+            for told in self.told.iter_mut().filter(|told| told.0 == c && told.1 <= s) {
+                told.2 = true;
+            }
             self.mention(around, "ack", &format!("{{\"c\":\"{}\",\"s\":{s}}}", text_of(c)));
             if !self.is_agent() {
                 self.acked_p = self.p;

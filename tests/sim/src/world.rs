@@ -242,9 +242,8 @@ impl World {
             self.check.now_us = next.at_us;
             self.trace.at(next.at_us);
             self.trace.events += 1;
-            if !self.crash_is_due() {
-                self.happen(next.event);
-            }
+            self.crash_is_due();
+            self.happen(next.event);
             if self.trace.events.is_multiple_of(16) {
                 self.look_at_phase();
             }

@@ -102,6 +102,8 @@ impl Client {
             let _ = write!(d, ",\"last\":{{\"sid\":\"{}\",\"epoch\":\"{}\",\"p\":{p}}}", session.sid, session.epoch);
         }
         d.push('}');
+        let own = around.people[self.person].c;
+        self.known_at_auth = own.filter(|&c| around.check.knows(self.boot, c));
         let re = self.re(Pending::Auth);
         let mut text = format!("{{\"id\":{re},\"op\":\"auth\",\"d\":{d}}}");
         if new && self.role == Role::Visitor {
@@ -137,13 +139,13 @@ impl Client {
             return self.p;
         }
         let back = around.chance.between(1, known);
+        let is_agent = self.is_agent();
         for _ in 0..back {
-            let (c, s) = self.told.pop_back().expect("counted above");
+            let (c, s, acked) = self.told.pop_back().expect("counted above");
             let local = self.convs.entry(c).or_default();
-            if s > local.acked {
-                local.expect = local.expect.map(|expect| expect.min(s));
-                local.last = local.last.min(s - 1);
-            }
+            local.last = local.last.min(s - 1);
+            // The server may have heard of that, or not.
+            local.expect = local.expect.filter(|_| !acked || !is_agent).map(|expect| expect.min(s));
         }
         self.p -= back;
         self.p

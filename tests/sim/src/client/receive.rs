@@ -243,7 +243,6 @@ impl Client {
             for local in self.convs.values_mut() {
                 local.expect = None;
                 local.synced = false;
-                local.acked = 0;
             }
         }
         self.session = Some(Session { sid, epoch });
@@ -252,11 +251,13 @@ impl Client {
             && heads.is_empty()
             && !self.is_agent()
         {
-            if around.check.knows(self.boot, c) {
+            if self.known_at_auth == Some(c) && around.check.knows(self.boot, c) {
                 return around.check.broken(|| format!("{c:x} is gone: {d:?}"));
             }
-            around.people[self.person].c = None;
-            self.convs.remove(&c);
+            if !around.check.knows(self.boot, c) {
+                around.people[self.person].c = None;
+                self.convs.remove(&c);
+            }
         }
         for head in heads {
             let Some(c) = id_in(head.get("c")) else { continue };
@@ -341,7 +342,7 @@ impl Client {
         if before > 1 && before <= local.last + 1 && last != Some(before - 1) {
             return around.check.broken(|| format!("history before {before} of {c:x} ends with {last:?}"));
         }
-        if before == local.read_from && last == Some(before - 1) {
+        if before > 1 && before == local.read_from {
             local.read_from = first;
         }
     }
@@ -445,7 +446,7 @@ impl Client {
             around.people[self.person].c = Some(c);
         }
         self.p += 1;
-        self.told.push_back((c, number));
+        self.told.push_back((c, number, false));
         if self.told.len() > TOLD_KEPT {
             self.told.pop_front();
         }
@@ -478,7 +479,8 @@ impl Client {
             mark_refusal(around, &code);
             let local = self.convs.entry(c).or_default();
             local.synced = false;
-            if code == "not_found" && around.check.knows(self.boot, c) {
+            let good = !matches!(self.role, Role::Hostile(_));
+            if good && code == "not_found" && around.check.knows(self.boot, c) {
                 around.check.broken(|| format!("{c:x} is not found any more"));
             }
             return;
