@@ -69,7 +69,7 @@ pub(crate) struct SegmentIndex {
     /// Files that hold nothing of the log.
     pub(crate) free: Vec<FileSlotId>,
     /// Files with something in them that is not ours or no longer readable.
-    pub(crate) unknown: Vec<FileSlotId>,
+    pub(crate) unknown: Vec<FileSlot>,
     pub(crate) file_count: usize,
     pub(crate) boots: Boots,
 }
@@ -101,11 +101,11 @@ impl SegmentIndex {
         for file in &files {
             match scanner.first_header(medium, file)? {
                 Some(first) => index.add(file, first, Some(first))?,
-                None if depth == Depth::FirstHeaders => index.unknown.push(file.id),
+                None if depth == Depth::FirstHeaders => index.unknown.push(*file),
                 None => match scanner.newest(medium, file, |_| true) {
                     Ok(sample) => index.add(file, sample, None)?,
                     Err(Empty::Zeros) => index.free.push(file.id),
-                    Err(Empty::Foreign) => index.unknown.push(file.id),
+                    Err(Empty::Foreign) => index.unknown.push(*file),
                 },
             }
         }
@@ -212,7 +212,7 @@ impl SegmentIndex {
             if let Ok(sample) = found {
                 self.segments.retain(|held| held.file != file.id);
                 self.free.retain(|free| *free != file.id);
-                self.unknown.retain(|unknown| *unknown != file.id);
+                self.unknown.retain(|unknown| unknown.id != file.id);
                 self.add(file, sample, None)?;
             }
         }

@@ -48,8 +48,10 @@ impl Reader {
         until.0.saturating_sub(self.geometry.start_of(segment).0).min(u64::from(self.geometry.segment_size))
     }
 
-    fn lives(&self, header: &BlockHeader, within: u32, boot_before: u64) -> bool {
-        header.fits(&self.geometry, self.shard, self.generation, within)
+    /// Whether a header found at `place` is a living block of the log: a file may hold blocks of other laps too.
+    fn lives(&self, header: &BlockHeader, place: LogOffset, boot_before: u64) -> bool {
+        header.offset == place
+            && header.fits(&self.geometry, self.shard, self.generation, self.geometry.within(place))
             && self.index.boots.admit(header, boot_before)
     }
 
@@ -82,7 +84,7 @@ impl Reader {
         let bytes = self.main.view(medium, file, u64::from(within), BLOCK_HEADER_SIZE, bound);
         match BlockHeader::decode(bytes, self.salt) {
             Ok(header) => {
-                let follows = self.lives(&header, within, boot_before)
+                let follows = self.lives(&header, at, boot_before)
                     && (header.prev == at || at_start)
                     && header.end() <= until;
                 Ok(follows.then_some(header))
@@ -118,7 +120,7 @@ impl Reader {
                 let want = BLOCK_HEADER_SIZE.min((bound - within) as usize);
                 let unit = self.ahead.view(medium, file.file, within, want, bound);
                 if let Ok(header) = BlockHeader::decode(unit, self.salt)
-                    && self.lives(&header, within as u32, boot_before)
+                    && self.lives(&header, start.plus(within), boot_before)
                     && header.prev >= from
                     && header.end() <= until
                 {
@@ -159,6 +161,12 @@ impl Reader {
                 gaps.push(Damage { segment, from, to, what, slot: None });
             }
             from = goes_on;
+        }
+        if gaps.is_empty() && behind.is_none() && at < stop {
+            // Headers that contradict each other talk no loss away.
+            let segment = self.geometry.segment_of(at);
+            let to = self.geometry.start_of(segment + 1).min(stop);
+            gaps.push(Damage { segment, from: at, to, what: DamageKind::Stretch, slot: None });
         }
         gaps
     }

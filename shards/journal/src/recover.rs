@@ -44,7 +44,8 @@ pub struct Recovered {
     pub segments: Vec<(u32, FileSlotId)>,
     /// Files that hold nothing of the log and may be made ready for a new segment.
     pub free: Vec<FileSlotId>,
-    /// Files whose content is not ours, or damaged beyond recognition: left alone.
+    /// Files whose content is not ours, or damaged beyond recognition: left alone. When nothing was damaged, and
+    /// there are no more files than the superblock counts, whole ones are `free` instead.
     pub unknown: Vec<FileSlotId>,
 }
 

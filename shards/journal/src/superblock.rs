@@ -284,7 +284,19 @@ impl Superblock {
         }
         let geometry = Geometry { segment_size: u32_at(page, 28), align: u32_at(page, 32) };
         geometry.check().map_err(SuperblockError::Geometry)?;
+        let (start, replay_from) = (LogOffset(u64_at(page, 72)), LogOffset(u64_at(page, 80)));
         let clean_end = LogOffset(u64_at(page, 88));
+        let end_of_numbers = geometry.start_of(u32::MAX - 1);
+        let is_place = |place: LogOffset| {
+            (geometry.first()..end_of_numbers).contains(&place)
+                && place.0.is_multiple_of(u64::from(geometry.align))
+        };
+        if !is_place(start)
+            || !is_place(replay_from)
+            || !(clean_end == LogOffset::NONE || is_place(clean_end))
+        {
+            return Err(SuperblockError::Damaged);
+        }
         Ok(Superblock {
             counter: u64_at(page, 12),
             uuid: page[40..56].try_into().expect("sixteen bytes were sliced"),
@@ -295,8 +307,8 @@ impl Superblock {
             geometry,
             files: u32_at(page, 36),
             boot_id: u64_at(page, 64),
-            start: LogOffset(u64_at(page, 72)),
-            replay_from: LogOffset(u64_at(page, 80)),
+            start,
+            replay_from,
             clean_end: (clean_end != LogOffset::NONE).then_some(clean_end),
             kernel_boot: page[96..112].try_into().expect("sixteen bytes were sliced"),
             level,
@@ -378,7 +390,7 @@ mod tests {
         let mut stored = superblock();
         let mut file = file_of(&stored);
         for _ in 0..3_000 {
-            let next = stored.with_replay_from(LogOffset(stored.replay_from.0 + 512));
+            let next = stored.with_replay_from(stored.replay_from.plus(512));
             let [first, second] = next.halves();
             match chance() % 3 {
                 0 => {

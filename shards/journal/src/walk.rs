@@ -71,7 +71,7 @@ impl<'a> Walk<'a> {
             last_boot_id: index.boots.last(),
             segments: Vec::new(),
             free: index.free.clone(),
-            unknown: index.unknown.clone(),
+            unknown: index.unknown.iter().map(|file| file.id).collect(),
         };
         let window = (2 * geometry.block_max()).min(geometry.segment_size);
         Walk {
@@ -282,7 +282,23 @@ impl<'a> Walk<'a> {
                 self.found.free.push(file.file);
             }
         }
+        self.reuse_unknown_files();
         self.found.free.sort();
+    }
+
+    /// A torn first block leaves a file that nobody recognises. Where nothing is lost nobody will look for
+    /// anything in it, and where files are counted none of them is a stranger's.
+    fn reuse_unknown_files(&mut self) {
+        let strangers =
+            self.superblock.files != 0 && self.reader.index.file_count > self.superblock.files as usize;
+        if strangers || !self.found.damage.is_empty() {
+            return;
+        }
+        let whole = u64::from(self.geometry.segment_size);
+        for file in self.reader.index.unknown.iter().filter(|file| file.len == whole) {
+            self.found.unknown.retain(|unknown| *unknown != file.id);
+            self.found.free.push(file.id);
+        }
     }
 
     /// Nothing can be appended to a file that is gone or cut short, and what it held behind `end` is unknown.

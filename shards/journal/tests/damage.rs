@@ -227,6 +227,12 @@ fn a_write_that_was_lost_after_its_ack_is_damage_even_in_a_recycled_segment() {
     assert_eq!(said, said_without(&blocks, |block| block.offset == lost.offset));
     assert_eq!(recovered.damage.len(), 1, "{:?}", recovered.damage);
     assert_eq!((recovered.damage[0].from, recovered.damage[0].to), (lost.offset, lost.end));
+    // Also where replay begins at that very place: what the file held in its last lap is no first block.
+    rig.superblock = rig.superblock.with_replay_from(lost.offset);
+    let (recovered, said) = rig.recover(KERNEL);
+    assert_eq!(said, said_without(&blocks, |block| block.offset <= lost.offset));
+    assert_eq!(recovered.damage.len(), 1, "{:?}", recovered.damage);
+    assert_eq!((recovered.damage[0].from, recovered.damage[0].to), (lost.offset, lost.end));
 }
 
 #[test]
@@ -242,6 +248,7 @@ fn a_copy_of_a_segment_file_is_refused_by_name() {
 #[test]
 fn a_foreign_file_is_left_alone() {
     let (mut rig, blocks) = several_segments(9);
+    rig.superblock = rig.superblock.with_files(rig.disk.files.len() as u32);
     rig.disk.files.push(Some(vec![b'x'; 64 << 10]));
     let (recovered, said) = rig.recover(KERNEL);
     assert_eq!(said, said_without(&blocks, |_| false));
@@ -365,13 +372,27 @@ fn a_record_of_an_older_boot_does_not_hold_in_a_torn_block_at_its_very_place() {
         let range = sectors.start * 512..(sectors.end * 512).min(outgoing.buf.len());
         file[at + range.start..at + range.end].copy_from_slice(&outgoing.buf.as_bytes()[range]);
     };
+    rig.say(text("landed"));
+    rig.commit();
     write_some(&mut rig, [1, 2, 3], 2..3);
     rig.boot(Level::Disk, KERNEL);
     // Boot 2: the same sizes at the same place, and all but the last lands.
     write_some(&mut rig, [4, 5, 6], 0..2);
     let (recovered, said) = rig.recover(KERNEL);
-    assert!(said.is_empty(), "what boot 1 never acknowledged is no part of boot 2's block");
+    assert_eq!(said, [text("landed")], "what boot 1 never acknowledged is no part of boot 2's block");
     assert!(recovered.torn_tail.is_some());
+}
+
+#[test]
+fn a_file_that_only_a_torn_first_block_has_touched_is_used_again() {
+    let mut rig = Rig::running(geometry(512));
+    rig.say(Said { body: vec![1; 2000], ..text("") });
+    let (outgoing, block) = rig.take(BlockFlags::NONE);
+    let (file, at) = rig.file_of(block.offset);
+    file[at + 512..at + 1024].copy_from_slice(&outgoing.buf.as_bytes()[512..1024]);
+    let (recovered, _) = rig.recover(KERNEL);
+    assert!(recovered.unknown.is_empty());
+    assert!(recovered.free.contains(&FileSlotId(0)));
 }
 
 #[test]

@@ -62,12 +62,13 @@ impl Sound {
         self.disk.files[file].as_mut().unwrap()[byte] ^= 1 << bit;
 
         let missed = expected.next().map(|record| record.offset);
-        if block.is_some() && found.torn_tail.is_none() {
+        if let Some(block) = block
+            && found.torn_tail.is_none()
+        {
             assert_eq!(missed, None, "{place}.{bit}: a sound record was not visited");
             let holds = |damage: &Damage| damage.from.0 <= place && place < damage.to.0;
             assert!(found.damage.iter().any(holds), "{place}.{bit}: not named, only {:?}", found.damage);
             assert_eq!(found.damage.len(), 1, "{place}.{bit}: one flip, one range: {:?}", found.damage);
-            let block = block.unwrap();
             let damage = found.damage[0];
             assert!(block.offset <= damage.from && damage.to <= block.end, "{place}.{bit}: {damage:?}");
         }

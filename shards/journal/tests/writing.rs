@@ -204,7 +204,7 @@ fn nothing_is_appended_behind_the_seal() {
     let mut writer = writer(geometry(512));
     let seal = writer.take(BlockFlags::SEAL).unwrap();
     writer.written(seal.buf);
-    drop(writer.append(1, 1, 1, b"late"));
+    let _ = writer.append(1, 1, 1, b"late");
 }
 
 #[test]
