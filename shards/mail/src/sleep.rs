@@ -11,6 +11,8 @@
 //! the second look and both may see nothing: the reader sleeps on a full mailbox. `tests/loom.rs` shows both.
 //!
 //! The wake itself (a ring message, an eventfd) is the caller's and must be *sticky*: one that comes between `prepare` and the wait ends the wait.
+//! Every change of the flag is a swap, so that the changes happen one after the other. (Plain stores would do by the rules for one variable's modification
+//! order; the model does not know those, and a swap a sleep costs nothing.)
 //! Exactly who clears the flag wakes, so one sleep costs at most one wake, however many senders there are.
 #![allow(unexpected_cfgs, reason = "`loom` is set by RUSTFLAGS when the model is checked")]
 
@@ -48,7 +50,7 @@ impl Sleeper {
     /// `is_empty` must read the senders' indices themselves (`Inbox::is_empty`). `true`: nothing was there and the reader may wait; whatever is published
     /// from now on wakes it. `false`: there is something, the flag is down again, do not wait (a wake may still come; it is spurious).
     pub fn prepare(&mut self, is_empty: impl FnOnce() -> bool) -> bool {
-        self.flag.asleep.store(true, Ordering::Relaxed);
+        self.flag.asleep.swap(true, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         if is_empty() {
             return true;
@@ -59,7 +61,7 @@ impl Sleeper {
 
     /// Says "awake", after the wait, whatever ended it.
     pub fn awake(&mut self) {
-        self.flag.asleep.store(false, Ordering::Relaxed);
+        self.flag.asleep.swap(false, Ordering::AcqRel);
     }
 }
 
@@ -74,7 +76,7 @@ impl Doorbell {
     pub fn ring(&self, wake: impl FnOnce()) -> bool {
         fence(Ordering::SeqCst);
         // The plain look comes first: in a busy mesh the reader is awake, and a swap would pull its line over for nothing.
-        let won = self.flag.asleep.load(Ordering::Relaxed) && self.flag.asleep.swap(false, Ordering::Relaxed);
+        let won = self.flag.asleep.load(Ordering::Relaxed) && self.flag.asleep.swap(false, Ordering::AcqRel);
         if won {
             wake();
         }
