@@ -325,6 +325,13 @@ impl World {
                 }
             }
         }
+        for &(who, _) in self.offers.values() {
+            let (_, cap) = self.dispatcher.availability(agent(who)).unwrap();
+            assert!(
+                self.dispatcher.load(agent(who)) <= u32::from(cap),
+                "{who} can accept what he is offered"
+            );
+        }
         for (who, conversations) in given {
             assert!(
                 conversations.len() as u32 <= self.highest_cap[&who],
