@@ -5,7 +5,14 @@
 //! everything is read back by fresh sessions, and the log is held against it. Nothing here imports a crate of the project.
 
 pub mod chance;
+pub mod client;
 pub mod http;
+pub mod judge;
+pub mod mount;
+pub mod readback;
 pub mod record;
+pub mod rig;
+pub mod server;
 pub mod words;
+pub mod world;
 pub mod ws;

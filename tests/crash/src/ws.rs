@@ -322,8 +322,8 @@ impl Ws {
             return Err(WsError::Broken("a control frame is fragmented or too long"));
         }
         match opcode {
-            0 if self.message_opcode == 0 => return Err(WsError::Broken("a fragment of nothing")),
-            1 | 2 if self.message_opcode != 0 => return Err(WsError::Broken("a message within a message")),
+            0 if self.message_opcode == 0 => Err(WsError::Broken("a fragment of nothing")),
+            1 | 2 if self.message_opcode != 0 => Err(WsError::Broken("a message within a message")),
             0..=2 => {
                 if opcode > 0 {
                     self.message_opcode = opcode;

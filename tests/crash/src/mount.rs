@@ -1,0 +1,172 @@
+//! Small file systems on loop devices, to cut the power of, to fill and to break. Needs root.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+/// `EXT4_IOC_SHUTDOWN`, `_IOR('X', 125, __u32)`.
+const EXT4_IOC_SHUTDOWN: libc::c_ulong = 0x8004_587d;
+/// `EXT4_GOING_FLAGS_NOLOGFLUSH`: stop at once; what was not flushed is gone.
+const EXT4_GOING_FLAGS_NOLOGFLUSH: u32 = 2;
+
+/// An ext4 on a loop device on a file.
+pub struct Disk {
+    image: PathBuf,
+    device: String,
+    point: PathBuf,
+    mounted: bool,
+}
+
+impl Disk {
+    /// Makes a file of `mb` MiB at `image`, sparse, and an ext4 in it that is mounted at `point`.
+    ///
+    /// # Errors
+    /// If this is not root, or there are no loop devices.
+    pub fn new(image: &Path, mb: u64, point: &Path) -> io::Result<Disk> {
+        File::create(image)?.set_len(mb << 20)?;
+        std::fs::create_dir_all(point)?;
+        let found = run(Command::new("losetup").args(["--find", "--show"]).arg(image))?;
+        let device = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+        let mut disk = Disk { image: image.to_owned(), device, point: point.to_owned(), mounted: false };
+        // Blocks reserved for root would hide how full it is.
+        run(Command::new("mkfs.ext4")
+            .args(["-q", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
+            .arg(&disk.device))?;
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    /// Where it is mounted.
+    pub fn point(&self) -> &Path {
+        &self.point
+    }
+    /// The file it lies in.
+    pub fn image(&self) -> &Path {
+        &self.image
+    }
+
+    /// Mounts it; the kernel replays its journal first.
+    ///
+    /// # Errors
+    /// If it cannot be mounted.
+    pub fn mount(&mut self) -> io::Result<()> {
+        run(Command::new("mount")
+            .args(["-t", "ext4", "-o", "errors=remount-ro"])
+            .arg(&self.device)
+            .arg(&self.point))?;
+        self.mounted = true;
+        Ok(())
+    }
+
+    /// Unmounts it; waits a little for whoever still holds it.
+    ///
+    /// # Errors
+    /// If it stays busy.
+    pub fn unmount(&mut self) -> io::Result<()> {
+        for _ in 0..100 {
+            match run(Command::new("umount").arg(&self.point)) {
+                Ok(_) => {
+                    self.mounted = false;
+                    return Ok(());
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+        run(Command::new("umount").arg(&self.point)).map(|_| self.mounted = false)
+    }
+
+    /// The power is cut: nothing more reaches the device, and what was not flushed is gone after the next mount.
+    ///
+    /// # Errors
+    /// If the file system does not know this.
+    pub fn cut(&self) -> io::Result<()> {
+        let root = File::open(&self.point)?;
+        let flags = EXT4_GOING_FLAGS_NOLOGFLUSH;
+        // SAFETY: the call reads one u32 through the pointer, which lives longer than the call.
+        let done = unsafe { libc::ioctl(root.as_raw_fd(), EXT4_IOC_SHUTDOWN, &raw const flags) };
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// The kernel finds an error and makes the file system read-only, as it does when a device fails.
+    ///
+    /// # Errors
+    /// If the kernel has no such switch.
+    pub fn turn_read_only(&self) -> io::Result<()> {
+        let name = self.device.rsplit('/').next().expect("a path has an end");
+        std::fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "the checker\n")
+    }
+
+    /// Repairs it; it must not be mounted.
+    ///
+    /// # Errors
+    /// If it cannot be repaired.
+    pub fn repair(&self) -> io::Result<()> {
+        let output = Command::new("e2fsck").args(["-fy"]).arg(&self.device).output()?;
+        match output.status.code() {
+            Some(0..=2) => Ok(()),
+            _ => Err(io::Error::other(String::from_utf8_lossy(&output.stdout).into_owned())),
+        }
+    }
+
+    /// Bytes that are free.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn free(&self) -> io::Result<u64> {
+        let output = run(Command::new("df").args(["--output=avail", "-B1"]).arg(&self.point))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().nth(1).and_then(|line| line.trim().parse().ok()).ok_or_else(|| io::Error::other(text))
+    }
+
+    /// Fills it up to the last `leave` bytes with a file of zeros; returns the file.
+    ///
+    /// # Errors
+    /// If it cannot be filled.
+    pub fn fill(&self, leave: u64) -> io::Result<PathBuf> {
+        let path = self.point.join("filler");
+        let size = self.free()?.saturating_sub(leave);
+        run(Command::new("fallocate").args(["-l", &size.max(1).to_string()]).arg(&path))?;
+        Ok(path)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.mounted
+            && let Err(error) = self.unmount()
+        {
+            eprintln!("{} stays mounted: {error}", self.point.display());
+        }
+        let _ = run(Command::new("losetup").args(["--detach", &self.device]));
+        let _ = std::fs::remove_file(&self.image);
+    }
+}
+
+/// Makes holes where a file holds only zeros: its next writes there need room again.
+///
+/// # Errors
+/// If the file system cannot.
+pub fn dig_holes(file: &Path) -> io::Result<()> {
+    run(Command::new("fallocate").arg("--dig-holes").arg(file)).map(|_| ())
+}
+
+/// Everything written so far reaches the device of this file system.
+///
+/// # Errors
+/// If it does not.
+pub fn sync(path: &Path) -> io::Result<()> {
+    run(Command::new("sync").arg("--file-system").arg(path)).map(|_| ())
+}
+
+fn run(command: &mut Command) -> io::Result<Output> {
+    let output = command
+        .output()
+        .map_err(|error| io::Error::new(error.kind(), format!("{:?}: {error}", command.get_program())))?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    Err(io::Error::other(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim())))
+}

@@ -1,0 +1,158 @@
+//! kill -9 at any moment: while serving, while recovering, while a segment rolls or a checkpoint turns.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crash::chance::Chance;
+use crash::rig::Rig;
+
+use super::report::{Tally, Totals, clean, manners, plan};
+use crate::Loop;
+
+/// When the next kill comes.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// After some time of talking.
+    Talking(Duration),
+    /// So long after the start, whether it serves by then or not.
+    Starting(Duration),
+    /// When the files of the data directory change next: a segment is made, a superblock written.
+    Rolling(Duration),
+}
+
+pub(crate) async fn run(run: Loop) -> Result<Tally, String> {
+    let mut totals = Totals::default();
+    let mut round = 0;
+    while totals.crashes < run.cycles {
+        let cycles = run.round.min(run.cycles - totals.crashes);
+        round += 1;
+        one_round(&run, round, cycles, &mut totals).await?;
+    }
+    println!("{}", totals.json("kill", &run));
+    let mut tally = Tally::default();
+    let name = format!("kill -9, {} times, {} shards", totals.crashes, run.common.shards);
+    let said = format!(
+        "{} acknowledged, {} lost, {} doubled, {} wrong",
+        totals.acked, totals.lost, totals.doubled, totals.wrong
+    );
+    tally.count(&name, &if totals.is_good() { Ok(said) } else { Err(said) });
+    if run.common.shards > 1 {
+        let share = format!("{:.0} % of the messages crossed shards", totals.crossed_share() * 100.0);
+        tally.count("crossing", &if totals.crossed_share() >= 0.5 { Ok(share) } else { Err(share) });
+    }
+    Ok(tally)
+}
+
+async fn one_round(run: &Loop, round: u32, cycles: u32, totals: &mut Totals) -> Result<(), String> {
+    let mut chance = Chance::new(run.common.seed).fork(u64::from(round));
+    let mut plan = plan(&run.common, &format!("kill-{round}"))?;
+    // Small segments roll often.
+    plan.segment_mb = [1, 2, 4][chance.below(3) as usize];
+    let (work_dir, data_dir) = (plan.work_dir.clone(), plan.data_dir.clone());
+    let mut manners = manners(&run.common, run.clients, run.rate);
+    manners.seed = chance.bits();
+    let mut rig = Rig::begin(plan, manners).await?;
+    let world = std::rc::Rc::clone(&rig.world);
+    let mut trouble = Vec::new();
+    for _ in 0..cycles {
+        let moment = choose(&mut chance, Duration::from_secs_f64(run.seconds_per_cycle));
+        let before = world.counts.acked.get();
+        let began = Instant::now();
+        if let Err(what) = until(&mut rig, moment, &data_dir).await {
+            trouble.push(what);
+        }
+        if !matches!(moment, Moment::Starting(_)) {
+            totals.loaded += began.elapsed();
+        }
+        world.pass();
+        rig.server.kill().map_err(|error| error.to_string())?;
+        totals.crashes += 1;
+        let acked = world.counts.acked.get();
+        // The next cycle may want to kill it before it serves.
+        let mut again = None;
+        if !chance.often(250) {
+            match rig.start().await {
+                Ok(time) => {
+                    again = Some(time);
+                    totals.served.push(time);
+                }
+                Err(what) => trouble.push(what),
+            }
+        } else if let Err(error) = rig.server.start() {
+            trouble.push(error.to_string());
+        }
+        let served =
+            again.map_or("not waited for".to_owned(), |time| format!("{:.1} ms", time.as_secs_f64() * 1e3));
+        println!(
+            "cycle {}: {moment:?}; acked {acked} (+{}); served again: {served}",
+            totals.crashes,
+            acked - before
+        );
+        if trouble.len() > 3 {
+            break;
+        }
+    }
+    let mut verdict = match rig.serving().await {
+        Ok(_) => rig.finish().await,
+        Err(what) => {
+            trouble.push(what);
+            rig.judge(Vec::new()).await
+        }
+    };
+    verdict.wrong += trouble.len() as u64;
+    verdict.findings.splice(0..0, trouble);
+    totals.add(&world, &verdict);
+    clean(verdict.is_good(), &work_dir);
+    Ok(())
+}
+
+fn choose(chance: &mut Chance, longest: Duration) -> Moment {
+    match chance.below(100) {
+        0..25 => Moment::Starting(chance.time(Duration::from_millis(300))),
+        25..45 => Moment::Rolling(longest),
+        _ => Moment::Talking(longest / 4 + chance.time(longest * 3 / 4)),
+    }
+}
+
+async fn until(rig: &mut Rig, moment: Moment, data_dir: &Path) -> Result<(), String> {
+    match moment {
+        Moment::Starting(after) => {
+            tokio::time::sleep(after).await;
+            rig.is_alive()
+        }
+        Moment::Talking(time) => {
+            rig.serving().await?;
+            rig.talk(time).await
+        }
+        Moment::Rolling(longest) => {
+            rig.serving().await?;
+            rig.talk(longest / 4).await?;
+            let before = files(data_dir);
+            let began = Instant::now();
+            while began.elapsed() < longest && files(data_dir) == before {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            rig.is_alive()
+        }
+    }
+}
+
+/// Names and sizes of the journals' files, and when the small ones were written: superblocks change when a segment rolls or a checkpoint turns.
+fn files(dir: &Path) -> Vec<(std::path::PathBuf, u64, Option<std::time::SystemTime>)> {
+    let mut found = Vec::new();
+    let mut left = vec![dir.to_owned()];
+    while let Some(dir) = left.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                left.push(path);
+            } else if !path.to_string_lossy().contains("control.db") {
+                let small = metadata.len() < 256 << 10;
+                found.push((path, metadata.len(), metadata.modified().ok().filter(|_| small)));
+            }
+        }
+    }
+    found.sort();
+    found
+}
