@@ -112,6 +112,9 @@ impl Log {
         buf: BlockBuf,
     ) -> Option<Input<'static>> {
         assert!(self.flight.is_none(), "one write is in flight for each shard");
+        let align = self.place.geometry.align as usize;
+        assert!(buf.as_bytes().as_ptr().addr().is_multiple_of(4096), "a block's memory is whole pages");
+        assert!(buf.len().is_multiple_of(align) && (at as usize).is_multiple_of(align), "a block is aligned");
         if self.file(segment).is_none() {
             let error = StorageError::Failed(format!("segment {segment} is not open: it was never prepared"));
             return Some(Input::Wrote { buf, result: Err(error) });

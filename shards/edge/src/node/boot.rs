@@ -33,6 +33,8 @@ use crate::{exit, sys};
 pub(crate) struct Seat {
     pub(crate) config: Config,
     pub(crate) core: Option<usize>,
+    /// Processors without a shard.
+    pub(crate) spare: Arc<[usize]>,
     pub(crate) tuning: Tuning,
     pub(crate) table: u32,
     pub(crate) journal: Journal,
@@ -99,6 +101,7 @@ fn serve<R: Recovery>(seat: Seat, build: &(dyn Fn(Config) -> R + Send + Sync)) -
         table: seat.table,
         buffer_count: tuning.buffer_count,
         buffer_size: tuning.buffer_size,
+        spare: Arc::clone(&seat.spare),
     };
     let mut uring = ring::build(&setup).map_err(no_ring)?;
     let handle = sys::duplicate(uring.as_raw_fd()).map_err(no_ring)?;
@@ -147,8 +150,10 @@ fn serve<R: Recovery>(seat: Seat, build: &(dyn Fn(Config) -> R + Send + Sync)) -
 }
 
 fn pin(core: Option<usize>) -> Result<(), StartError> {
+    // A set of processors has a fixed size, and the library below does not look.
+    let pinned = |id: usize| id < libc::CPU_SETSIZE as usize && core_affinity::set_for_current(CoreId { id });
     match core {
-        Some(id) if !core_affinity::set_for_current(CoreId { id }) => Err(StartError::Plan(format!(
+        Some(id) if !pinned(id) => Err(StartError::Plan(format!(
             "core {id} cannot be used: it is not there, or not in this process's CPU set (`taskset -cp $$`)"
         ))),
         _ => Ok(()),

@@ -75,6 +75,7 @@ impl Wiring {
             .unzip();
         let preparer = Preparer::start(answers)
             .map_err(|error| StartError::Plan(format!("a thread cannot be started: {error}")))?;
+        let spare: Arc<[usize]> = spare_of(start).into();
         let (mut seats, mut gos, mut ports) = (Vec::new(), Vec::new(), Vec::new());
         let peers = mesh(count, start.tuning.mailbox as usize, &self.doorbells);
         let shards = self.sleepers.into_iter().zip(peers).zip(prepared).zip(listeners).enumerate();
@@ -115,6 +116,7 @@ impl Wiring {
                     ..start.config.clone()
                 },
                 core: start.cores[shard],
+                spare: Arc::clone(&spare),
                 tuning: start.tuning.clone(),
                 table,
                 journal: journal.clone(),
@@ -152,4 +154,10 @@ fn mesh(count: usize, capacity: usize, doorbells: &[Doorbell]) -> Vec<Vec<Option
     };
     let shards = outs.into_iter().zip(ins);
     shards.map(|(outs, ins)| outs.into_iter().zip(ins).enumerate().map(peer).collect()).collect()
+}
+
+/// Processors of this process that no shard is pinned to.
+fn spare_of(start: &Start) -> Vec<usize> {
+    let all = core_affinity::get_core_ids().unwrap_or_default();
+    all.into_iter().map(|core| core.id).filter(|core| !start.cores.contains(&Some(*core))).collect()
 }
