@@ -45,7 +45,9 @@ pub(crate) struct Unreadable {
 ///
 /// Bytes past the end of a file, and bytes that cannot be read, show as zeros; the latter are remembered.
 pub(crate) struct Window {
-    buf: BlockBuf,
+    /// Made when it is first needed: the window that looks ahead often never is.
+    buf: Option<BlockBuf>,
+    size: u32,
     file: Option<FileSlotId>,
     base: u64,
     filled: usize,
@@ -56,7 +58,8 @@ pub(crate) struct Window {
 impl Window {
     pub(crate) fn new(size: u32, align: u32) -> Self {
         Window {
-            buf: BlockBuf::with_capacity(size as usize),
+            buf: None,
+            size,
             file: None,
             base: 0,
             filled: 0,
@@ -80,15 +83,16 @@ impl Window {
             self.fill(medium, file, at, limit.max(at + want as u64));
         }
         let from = (at - self.base) as usize;
-        &self.buf.as_bytes()[from..from + want]
+        &self.buf.as_ref().expect("a window was filled").as_bytes()[from..from + want]
     }
 
     fn fill(&mut self, medium: &mut dyn Medium, file: FileSlotId, at: u64, limit: u64) {
         self.file = Some(file);
         self.base = at;
-        self.filled = (limit - at).min(self.buf.capacity() as u64) as usize;
-        self.buf.set_len(self.filled);
-        let bytes = self.buf.as_mut_bytes();
+        let buf = self.buf.get_or_insert_with(|| BlockBuf::with_capacity(self.size as usize));
+        self.filled = (limit - at).min(buf.capacity() as u64) as usize;
+        buf.set_len(self.filled);
+        let bytes = buf.as_mut_bytes();
         if read_whole(medium, file, at, bytes).is_ok() {
             return;
         }

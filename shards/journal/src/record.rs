@@ -226,10 +226,13 @@ impl<'a> BlockReader<'a> {
 
     /// Padding from `from` to `to`, if it is not all zero.
     fn padding(&self, from: usize, to: usize) -> Option<Found<'a>> {
-        if from == to {
-            return None;
-        }
-        first_nonzero(&self.block[from..to]).map(|_| Found::Padding { from, to })
+        let bytes = &self.block[from..to];
+        let clean = if bytes.len() < RECORD_ALIGN {
+            bytes.iter().all(|byte| *byte == 0)
+        } else {
+            first_nonzero(bytes).is_none()
+        };
+        (!clean).then_some(Found::Padding { from, to })
     }
 }
 
