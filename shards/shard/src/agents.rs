@@ -305,6 +305,7 @@ impl Shard {
             return self.pool.give(push);
         }
         self.watches.listen(c, ask.session, from - 1, head);
+        self.sessions.at(ask.session).behind = true;
         if door != NONE {
             self.push(door, |out| out.extend_from_slice(&push));
         }

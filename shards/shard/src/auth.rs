@@ -159,6 +159,7 @@ impl Shard {
         session.told_p = p;
         session.acked_p = p;
         session.lags_since = 0;
+        session.behind = true;
         let Who::Agent(side) = &mut session.who else { unreachable!("checked by the caller") };
         side.ring.drain(..drop);
         for (c, s) in side.ring.drain(..) {

@@ -55,6 +55,8 @@ pub(crate) struct Conversation {
     streams: [Stream; 2],
     /// Highest numbers that were marked as seen, by party, each in its own stream.
     seen: [u32; 2],
+    /// Somebody heard of it in this history.
+    heard: bool,
     /// Its `start` was acknowledged.
     started: bool,
     /// Numbers that damage took, which somebody was told of.
@@ -67,6 +69,7 @@ impl Conversation {
             epoch: 0,
             streams: [Stream::default(), Stream::default()],
             seen: [0; 2],
+            heard: false,
             started: false,
             lost: BTreeSet::new(),
         }
@@ -165,14 +168,24 @@ impl Checker {
         Some(conversation)
     }
 
-    /// All conversations that anybody heard of.
+    /// All conversations that anybody heard of, but for those that a loss of power at level `memory` may have unsaid.
     pub(crate) fn conversations(&self) -> impl Iterator<Item = u128> + '_ {
-        self.conversations.keys().copied()
+        self.standing().map(|(c, _)| c)
+    }
+
+    fn standing(&self) -> impl Iterator<Item = (u128, &Conversation)> {
+        let boot = self.boots.len() as u32 - 1;
+        let stands = move |c: u128, conversation: &Conversation| {
+            conversation.heard && conversation.epoch == self.history(boot, c)
+        };
+        self.conversations.iter().map(|(&c, conversation)| (c, conversation)).filter(move |&(c, conversation)| stands(c, conversation))
     }
 
     /// Somebody heard that this conversation exists.
     pub(crate) fn heard_of(&mut self, boot: u32, c: u128) {
-        let _ = self.at(boot, c);
+        if let Some(conversation) = self.at(boot, c) {
+            conversation.heard = true;
+        }
     }
 
     /// Whether it must exist: somebody was told something of it in the history of this run.
@@ -195,6 +208,7 @@ impl Checker {
         }
         let (now_us, reading, hash) = (self.now_us, self.reading, push.hash());
         let Some(conversation) = self.at(boot, c) else { return };
+        conversation.heard = true;
         let stream = &mut conversation.streams[audience as usize];
         let ack = stream.acks.get(&number).copied();
         let mut broken = None;
@@ -285,6 +299,7 @@ impl Checker {
         }
         let reading = self.reading;
         let Some(conversation) = self.at(boot, c) else { return };
+        conversation.heard = true;
         let stream = &mut conversation.streams[audience as usize];
         let highest = stream.facts.keys().chain(stream.acks.keys()).max().copied().unwrap_or(0);
         if reading {

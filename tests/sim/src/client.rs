@@ -388,8 +388,12 @@ impl Client {
             let (intent, op) = (item.intent, item.op.clone());
             self.outbox[at].flying = true;
             around.check.intents[intent].attempts += 1;
-            let again = around.chance.permille(30);
+            let again = around.chance.permille(30) && op.len() < 20_000;
             let re = self.re(Pending::Durable(intent));
+            if text.len() + op.len() > 30_000 {
+                let text = core::mem::take(&mut text);
+                self.put_text(around, &text);
+            }
             if !text.is_empty() {
                 text.push('\n');
             }
@@ -400,7 +404,7 @@ impl Client {
                 let re = self.re(Pending::Durable(intent));
                 let _ = write!(text, "\n{{\"id\":{re},{op}}}");
             }
-            if !together || text.len() > 20_000 {
+            if !together {
                 let text = core::mem::take(&mut text);
                 self.put_text(around, &text);
             }

@@ -152,6 +152,8 @@ impl World {
 
     /// A client sends.
     fn say(&mut self, conn: usize, bytes: &[u8]) {
+        let client = self.conns[conn].client as u64;
+        self.trace.note("client", client, "says", || bytes.escape_ascii().to_string());
         let state = &mut self.conns[conn];
         state.up.extend(bytes);
         let (dead, hole) = (state.place == Place::Gone, state.hole);
@@ -197,6 +199,21 @@ impl World {
             }
             Place::Dialing | Place::Closing { .. } | Place::Moving { .. } | Place::Gone => {}
         }
+    }
+
+    /// Bytes that the shard is not asked about: its door is leaving, and they go along; or it is closed.
+    pub(crate) fn take_along(&mut self, conn: usize, bytes: &[u8]) {
+        let state = &mut self.conns[conn];
+        match state.place {
+            Place::Moving { .. } => state.moved.as_mut().expect("it is moving").bytes.extend_from_slice(bytes),
+            Place::Control => state.read.extend_from_slice(bytes),
+            Place::Dialing | Place::At { .. } | Place::Closing { .. } | Place::Gone => {}
+        }
+    }
+
+    /// Takes the send in flight back, as a failed one.
+    pub(crate) fn take_send(&mut self, conn: usize) -> Option<Vec<u8>> {
+        self.conns[conn].sending.take().map(|(buf, _)| buf)
     }
 
     /// The server sends.
@@ -356,17 +373,7 @@ impl World {
     pub(crate) fn lost(&mut self, conn: usize) {
         self.conns[conn].lost_queued = false;
         match self.conns[conn].place {
-            Place::At { shard, door } => {
-                let early = self.dice.net.percent(50);
-                if early {
-                    self.end_send(conn, shard, door, false);
-                }
-                self.arrive(shard, Done::Gone { door });
-                if !early {
-                    self.end_send(conn, shard, door, false);
-                }
-                self.conns[conn].place = Place::Gone;
-            }
+            Place::At { shard, door } => self.arrive(shard, Done::Gone { door }),
             Place::Control => self.conns[conn].place = Place::Gone,
             Place::Dialing | Place::Closing { .. } | Place::Moving { .. } | Place::Gone => {}
         }

@@ -80,7 +80,7 @@ pub(crate) struct Plan {
     pub(crate) act_us: (u64, u64),
     pub(crate) clock_jumps: bool,
     pub(crate) orders_permille: u64,
-    /// The effects of a turn are carried out after each step rather than at its end.
+    /// The effects of letters are carried out after each one rather than after a mailbox.
     pub(crate) eager_effects: bool,
 }
 

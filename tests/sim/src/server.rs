@@ -518,6 +518,8 @@ impl World {
                 self.trace.note("shard", u64::from(turn.shard), "letter", || format!("from {from} {letter:?}"));
                 self.step(running, turn, Input::Letter { from: from as u16, letter });
             }
+            let effects = core::mem::take(&mut turn.effects);
+            self.carry_out(turn.shard, effects);
         }
     }
 
@@ -530,8 +532,9 @@ impl World {
         if self.process.is_none() || matches!(self.seat(turn.shard).stage, Stage::Stopped) {
             return;
         }
+        let is_letter = matches!(input, Input::Letter { .. });
         running.step(turn.now, input, &mut turn.effects);
-        if turn.eager && self.process.is_some() {
+        if !is_letter || turn.eager {
             let effects = core::mem::take(&mut turn.effects);
             self.carry_out(turn.shard, effects);
         }
@@ -540,6 +543,19 @@ impl World {
     /// Hands one completion to the shard.
     fn complete(&mut self, running: &mut Shard, turn: &mut Turn, done: Done) {
         let shard = u64::from(turn.shard);
+        let held = match &done {
+            Done::Received { door, .. } | Done::SentSome { door } | Done::Gone { door } => {
+                let Some(conn) = self.conn_of(turn.shard, *door) else { return };
+                if !matches!(self.conns[conn].place, Place::At { .. }) {
+                    if let Done::Received { bytes, .. } = &done {
+                        self.take_along(conn, bytes);
+                    }
+                    return;
+                }
+                Some(conn)
+            }
+            _ => None,
+        };
         let (trace, marks) = (&mut self.trace, &mut self.marks);
         match done {
             Done::Accepted { door, peer } => {
@@ -579,8 +595,20 @@ impl World {
             Done::Gone { door } => {
                 marks.hit(Mark::InGone);
                 trace.note("shard", shard, "gone", || format!("{door:?}"));
-                self.free_door(turn.shard, door);
+                let conn = held.expect("looked up above");
+                self.conns[conn].place = Place::Gone;
+                let early = self.dice.net.percent(50);
+                let mut sending = self.take_send(conn);
+                if early && let Some(buf) = sending.take() {
+                    self.marks.hit(Mark::InSentFailed);
+                    self.step(running, turn, Input::Sent { door, buf, whole: false });
+                }
                 self.step(running, turn, Input::Gone { door });
+                self.free_door(turn.shard, door);
+                if let Some(buf) = sending {
+                    self.marks.hit(Mark::InSentLate);
+                    self.arrive(turn.shard, Done::Sent { door, buf, whole: false });
+                }
             }
             Done::Order(order) => {
                 marks.hit(match order {
@@ -756,6 +784,11 @@ impl World {
 
     // Doors.
 
+    fn conn_of(&self, shard: u16, door: Door) -> Option<usize> {
+        let slot = &self.process.as_ref()?.seats[usize::from(shard)].slots[door.index as usize];
+        slot.conn.filter(|_| slot.generation == door.generation)
+    }
+
     fn conn_at(&mut self, shard: u16, door: Door) -> usize {
         let slot = &self.seat(shard).slots[door.index as usize];
         assert_eq!(slot.generation, door.generation, "effects name doors that are open");
@@ -928,7 +961,7 @@ struct Turn {
     shard: u16,
     now: Now,
     effects: Vec<Effect>,
-    /// Effects are carried out after each step.
+    /// Effects are carried out after each letter, not after all of a mailbox.
     eager: bool,
 }
 

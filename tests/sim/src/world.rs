@@ -318,12 +318,12 @@ impl World {
     }
 
     fn report_stuck(&mut self, what: &str) {
-        let clients: Vec<String> = self
-            .clients
-            .iter()
-            .filter(|client| !matches!(client.role, Role::Hostile(_)))
-            .map(Client::state)
-            .collect();
+        let mut clients = Vec::new();
+        self.each_client(|client, around| {
+            if !matches!(client.role, Role::Hostile(_)) {
+                clients.push(client.state() + &client.unread(around));
+            }
+        });
         let server = self.process.as_ref().map_or("down".into(), Process::state);
         self.check.broken(|| format!("the world {what}: server {server}\n  {}", clients.join("\n  ")));
     }

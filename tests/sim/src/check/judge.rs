@@ -8,7 +8,7 @@ impl Checker {
     /// Judges every conversation, and every agent's capacity.
     pub(crate) fn judge(&mut self) {
         let mut broken = Vec::new();
-        for (&c, conversation) in &self.conversations {
+        for (c, conversation) in self.standing() {
             self.judge_whole(c, conversation, &mut broken);
             self.judge_streams(c, conversation, &mut broken);
             self.judge_states(c, conversation, &mut broken);
@@ -100,21 +100,19 @@ impl Checker {
     /// From when somebody heard that an agent owns a conversation until somebody first asked to close it, it was his: never more than he takes.
     fn judge_capacities(&self, broken: &mut Vec<String>) {
         let mut edges: BTreeMap<u128, Vec<(u64, i32)>> = BTreeMap::new();
-        for (&c, conversation) in &self.conversations {
+        for (c, conversation) in self.standing() {
             if conversation.epoch > 1 {
                 // What was unsaid had no end.
                 continue;
             }
-            for fact in conversation.streams[Audience::Agent as usize].facts.values() {
+            let facts = &conversation.streams[Audience::Agent as usize].facts;
+            for (&number, fact) in facts {
                 let What::Joined { agent } = fact.what else { continue };
                 let from = fact.first_us;
-                let closes = self.intents.iter().filter(|intent| intent.kind == Kind::Close && intent.c == Some(c));
-                // One that was made before may still have been on its way.
-                let until = closes
-                    .filter(|intent| intent.attempts > 0 && intent.answered_us.is_none_or(|answered| answered >= from))
-                    .map(|intent| intent.made_us.max(from))
-                    .min()
-                    .unwrap_or(u64::MAX);
+                let until = facts
+                    .range(number..)
+                    .find(|(_, fact)| matches!(fact.what, What::Closed { .. }))
+                    .map_or(u64::MAX, |(&end, _)| self.close_was_asked(c, conversation, end));
                 if until > from {
                     edges.entry(agent).or_default().extend([(from, 1), (until, -1)]);
                 }
@@ -132,5 +130,18 @@ impl Checker {
                 }
             }
         }
+    }
+
+    /// When somebody first asked for the close that stands as `number` on the agents' stream.
+    fn close_was_asked(&self, c: u128, conversation: &Conversation, number: u32) -> u64 {
+        let facts = &conversation.streams[Audience::Agent as usize].facts;
+        let visible = facts.range(..=number).filter(|(_, fact)| !matches!(fact.what, What::Note { .. })).count() as u32;
+        let closes = || {
+            let tried = self.intents.iter().filter(|intent| intent.kind == Kind::Close && intent.c == Some(c));
+            tried.filter(|intent| intent.attempts > 0 && intent.refused.is_none())
+        };
+        let own = |by_agent: bool| if by_agent { number } else { visible };
+        let exact = closes().find(|intent| intent.acked == Some(own(intent.by_agent)));
+        exact.map(|intent| intent.made_us).or_else(|| closes().map(|intent| intent.made_us).min()).unwrap_or(0)
     }
 }

@@ -168,6 +168,15 @@ impl Checker {
             return;
         }
         let now_us = self.now_us;
+        if let Some(own) = self.intents[number].c
+            && own != c
+            && self.intents[number].kind == Kind::Start
+            && !self.knows(boot, own)
+        {
+            // The one it made is unsaid.
+            self.intents[number].rewind();
+            self.intents[number].c = None;
+        }
         let intent = &mut self.intents[number];
         intent.answered_us.get_or_insert(now_us);
         if intent.kind == Kind::Conflict {
@@ -201,6 +210,7 @@ impl Checker {
         // `start` without a message takes no number.
         let wordless = kind == Kind::Start && self.intents[number].body.is_empty();
         let conversation = self.at(boot, c).expect("seen above");
+        conversation.heard = true;
         conversation.started |= kind == Kind::Start;
         if wordless {
             return;

@@ -138,13 +138,24 @@ impl Client {
         let _ = around;
     }
 
+    /// What is not read back, for a report.
+    pub(crate) fn unread(&self, around: &Around<'_>) -> String {
+        let mut text = String::new();
+        for c in self.to_read(around) {
+            let head = around.check.final_head(self.audience(), c);
+            let local = self.convs.get(&c);
+            let read = local.is_some_and(|local| {
+                local.syncing.is_empty() && local.read_from == 1 && head.is_some_and(|head| local.last >= head)
+            });
+            if !read {
+                text += &format!("\n    {c:032x} with head {head:?}: {local:?}");
+            }
+        }
+        text
+    }
+
     /// Whether everything is read back.
     pub(crate) fn has_read(&self, around: &Around<'_>) -> bool {
-        self.to_read(around).iter().all(|c| {
-            self.convs.get(c).is_some_and(|local| {
-                let head = around.check.final_head(self.audience(), *c);
-                local.syncing.is_empty() && local.read_from == 1 && head.is_some_and(|head| local.last >= head)
-            })
-        })
+        self.unread(around).is_empty()
     }
 }
