@@ -333,7 +333,7 @@ fn a_reader_that_stops_for_ever_does_not_keep_its_slot() {
 #[test]
 fn peers_that_vanish_leave_nothing_behind() {
     let node = Node::start("vanish", 2, small());
-    let heads: [&[u8]; 6] = [b"", b"ec", b"echo\n", b"pour 1000000\n", b"sink\n", b"shard 1\nabc"];
+    let heads: [&[u8]; 6] = [b"", b"ec", b"echo\n", b"pour 200000\n", b"sink\n", b"shard 1\nabc"];
     for round in 0..600 {
         let mut stream = node.connect();
         stream.write_all(heads[round % heads.len()]).unwrap();
