@@ -286,7 +286,13 @@ fn whole(result: i32, size: usize) -> Result<(), StorageError> {
 
 #[cfg(test)]
 mod tests {
+    use mail::queue::mailbox;
+    use mail::sleep::sleep_flag;
+
     use super::*;
+    use crate::disk::Answers;
+    use crate::ring::{self, Setup, Wait};
+    use crate::scratch::Scratch;
 
     #[test]
     fn only_a_whole_write_is_good() {
@@ -295,5 +301,74 @@ mod tests {
         for result in [0, 4095, -libc::EIO, -libc::ECANCELED, -libc::EINTR, -libc::EAGAIN] {
             assert!(matches!(whole(result, 4096), Err(StorageError::Failed(_))), "{result} is not whole");
         }
+    }
+
+    /// Writes one block to `file` as segment 1 and says how it went, and how many operations that took.
+    fn write_to(file: &str, strategy: Strategy) -> (Result<(), StorageError>, usize) {
+        let scratch = Scratch::new("log");
+        std::fs::write(superblock_path(scratch.path()), b"").unwrap();
+        let (outbox, prepared) = mailbox(1);
+        let (_sleeper, doorbell) = sleep_flag();
+        let wake = Arc::new(sys::eventfd().unwrap());
+        let preparer = Preparer::start(vec![Answers { outbox, doorbell, wake }]).unwrap();
+        let place = Place {
+            shard: 0,
+            directory: Arc::from(scratch.path()),
+            geometry: Geometry { segment_size: 1 << 20, align: 512 },
+            strategy: Some(strategy),
+        };
+        let superblock = File::open(superblock_path(scratch.path())).unwrap();
+        let target = OpenOptions::new().write(true).open(file).unwrap();
+        let segments = vec![Segment { number: 1, id: FileSlotId(1), file: Some(target) }];
+        let (free, flight) = (Vec::new(), None);
+        let mut log = Log { place, superblock, segments, free, next_id: 2, flight, preparer, prepared };
+
+        let setup = Setup {
+            submissions: 64,
+            completions: 64,
+            table: 16,
+            buffer_count: 2,
+            buffer_size: 256,
+            spare: Arc::from([]),
+        };
+        let mut uring = ring::build(&setup).unwrap();
+        let (mut ring, _buffers, _) = ring::prepare(&mut uring, &setup).unwrap();
+        let mut buf = BlockBuf::with_capacity(4096);
+        buf.set_len(4096);
+        assert!(log.write(&mut ring, 1, 0, buf).is_none());
+        let (mut seen, mut counters) = (Vec::new(), Counters::default());
+        for operations in 1..=4 {
+            ring.enter(Wait { want: 1, min_wait_us: 0, timeout_ns: 5_000_000_000 });
+            ring.take(1, &mut seen);
+            let completion = seen.pop().expect("the operation has completed");
+            let ended = match completion.token.op() {
+                Some(crate::ring::token::Op::Write) => {
+                    log.write_completed(&mut ring, &completion, &mut counters)
+                }
+                _ => log.flush_completed(&mut ring, &completion, &mut counters),
+            };
+            if let Some(Input::Wrote { buf, result }) = ended {
+                assert_eq!(buf.len(), 4096, "the block comes back");
+                assert!(!log.is_writing());
+                ring.unregister().unwrap();
+                return (result, operations);
+            }
+        }
+        panic!("the write never ends");
+    }
+
+    #[test]
+    fn a_write_or_a_flush_that_fails_is_told_and_not_tried_again() {
+        let scratch = Scratch::new("log-file");
+        let good = scratch.path().join("good");
+        std::fs::write(&good, vec![0; 8192]).unwrap();
+        let good = good.to_str().unwrap();
+        assert_eq!(write_to(good, Strategy::WriteThenFlush), (Ok(()), 2));
+        assert_eq!(write_to(good, Strategy::Overwrite), (Ok(()), 1));
+        assert_eq!(write_to("/dev/full", Strategy::WriteThenFlush), (Err(StorageError::Full), 1));
+        // It takes every write and cannot be flushed.
+        let (result, operations) = write_to("/dev/null", Strategy::WriteThenFlush);
+        assert!(matches!(result, Err(StorageError::Failed(text)) if text.contains("flush")));
+        assert_eq!(operations, 2, "one write, one flush");
     }
 }

@@ -29,7 +29,7 @@ pub struct Start {
     pub tuning: Tuning,
 }
 
-/// Knobs of the loop. The defaults are measured; see `docs/operations.md` before turning one.
+/// Knobs of the loop. Measure before and after turning one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tuning {
     /// Entries of a shard's descriptor table; `None` = RLIMIT_NOFILE, at most 1,048,576. One sixteenth of it (at most 256) is kept for connections from
