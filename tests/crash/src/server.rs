@@ -222,17 +222,6 @@ impl Server {
         Ok(std::fs::read_to_string(self.plan.data_dir.join("admin.key"))?.trim().to_owned())
     }
 
-    /// A number of `/metrics`, summed over its labels.
-    pub async fn metric(&self, name: &str) -> Option<f64> {
-        let page = crate::http::ask(self.admin, "GET", "/metrics", "", "").await.ok()?;
-        let values = page
-            .body
-            .lines()
-            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
-        let values: Vec<f64> = values.filter_map(|line| line.rsplit_once(' ')?.1.parse().ok()).collect();
-        (!values.is_empty()).then(|| values.iter().sum())
-    }
-
     /// Another subcommand of the binary on the same data: status and output.
     ///
     /// # Errors
@@ -245,6 +234,15 @@ impl Server {
             format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         Ok((output.status.code().unwrap_or(-1), text))
     }
+}
+
+/// A number of `/metrics` on a private listener, summed over its labels.
+pub async fn metric(admin: SocketAddr, name: &str) -> Option<f64> {
+    let page = crate::http::ask(admin, "GET", "/metrics", "", "").await.ok()?;
+    let is_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+    let values = page.body.lines().filter(is_it);
+    let values: Vec<f64> = values.filter_map(|line| line.rsplit_once(' ')?.1.parse().ok()).collect();
+    (!values.is_empty()).then(|| values.iter().sum())
 }
 
 impl Drop for Server {
