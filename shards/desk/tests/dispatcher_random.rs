@@ -20,6 +20,7 @@ const CONVERSATIONS: u64 = 16;
 const WILLING: u64 = 77;
 
 /// From a home to the dispatcher.
+#[allow(clippy::large_enum_variant, reason = "a few letters in a test")]
 enum Up {
     /// With the number of its wait, which only this model knows.
     Announce(Row, u32),
