@@ -122,7 +122,7 @@ impl Client {
         let wanted = format!("\"re\":{id}");
         loop {
             while let Some(text) = self.heard.pop_front() {
-                if text.split(|c| c == ',' || c == '}').any(|part| part.ends_with(&wanted)) {
+                if text.split([',', '}']).any(|part| part.ends_with(&wanted)) {
                     return text;
                 }
             }
