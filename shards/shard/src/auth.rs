@@ -234,13 +234,15 @@ impl Shard {
                     issued_at_s: self.now.wall_ms / 1000,
                 };
                 token::sign_visitor(&self.settings.keys, &token, &mut token_text);
-                if let Some(ix) = self.homes.convs.of_visitor(side.visitor) {
-                    let conversation = self.homes.convs.conversation(ix);
+                if let Some(ix) = self.homes.convs.of_visitor(side.visitor)
+                    && self.homes.heads(ix).has_begun
+                {
+                    let durable = self.homes.heads(ix);
                     heads[0] = encode::Head {
-                        c: conversation.id,
-                        s: self.homes.heads(ix).vs,
+                        c: self.homes.convs.conversation(ix).id,
+                        s: durable.vs,
                         e: self.log.history_epoch(),
-                        status: conversation.status,
+                        status: durable.status,
                     };
                     head_count = 1;
                 }

@@ -68,7 +68,7 @@ pub enum Effect {
         /// The block; comes back in `Wrote`.
         buf: BlockBuf,
     },
-    /// Write the superblock, half of the copies, flush, the other half, flush.
+    /// Flush the blocks written so far whatever the level, then write the superblock: half of the copies, flush, the other half, flush.
     WriteSuperblock(Box<Superblock>),
     /// Allocate a segment, write zeros over it and flush file and directory, off the shard's thread.
     PrepareSegment {

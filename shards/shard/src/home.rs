@@ -12,9 +12,16 @@ use mail::{Ask, Stored};
 use crate::due::{Asker, Due};
 use crate::shard::Shard;
 
-/// What a home keeps beside a conversation; derived, never journaled.
-#[derive(Clone, Copy, Default)]
+/// What a home keeps beside a conversation; derived, never journaled. `s`, `vs`, `status` and `owner` are what may be told: the conversation itself runs
+/// ahead of the disk.
+#[derive(Clone, Copy)]
 pub(crate) struct Heads {
+    /// Its beginning is durable: before that nobody hears that it exists.
+    pub(crate) has_begun: bool,
+    /// Its durable state.
+    pub(crate) status: Status,
+    /// Its owner in that state.
+    pub(crate) owner: Option<AgentId>,
     /// Highest durable number on the agent stream: what may be told.
     pub(crate) s: u32,
     /// Highest durable number on the visitor stream.
@@ -25,10 +32,30 @@ pub(crate) struct Heads {
     pub(crate) behind: u64,
     /// Rises with every change of state, so that only the last one is announced.
     pub(crate) transition: u32,
+    /// The last transition that is durable.
+    pub(crate) settled: u32,
     /// The transition last handed to the dispatcher.
     pub(crate) announced: u32,
     /// It is in the list of receipts to be written.
     pub(crate) receipts_wait: bool,
+}
+
+impl Default for Heads {
+    fn default() -> Heads {
+        Heads {
+            has_begun: false,
+            status: Status::Waiting,
+            owner: None,
+            s: 0,
+            vs: 0,
+            doors: 0,
+            behind: 0,
+            transition: 0,
+            settled: 0,
+            announced: 0,
+            receipts_wait: false,
+        }
+    }
 }
 
 /// All conversations of the shard.
@@ -54,7 +81,14 @@ impl Homes {
             .iter()
             .map(|ix| {
                 let conversation = convs.conversation(ix);
-                Heads { s: conversation.s, vs: conversation.vs, ..Heads::default() }
+                Heads {
+                    has_begun: true,
+                    status: conversation.status,
+                    owner: conversation.owner,
+                    s: conversation.s,
+                    vs: conversation.vs,
+                    ..Heads::default()
+                }
             })
             .collect();
         Homes {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use desk::dispatcher::{Out, RefuseCode, RequestRef, Row};
-use desk::encode::{self, AvailView, Status};
+use desk::encode::{self, AvailView, EventWhat, Status};
 use desk::id::{AgentId, ConversationId};
 use desk::map::IdMap;
 use desk::request::{Availability, ErrorCode, Scope};
@@ -98,7 +98,8 @@ impl Shard {
             }
             let Some(ix) = self.homes.to_announce.pop_front() else { break };
             let heads = self.homes.heads_mut(ix);
-            if heads.announced != heads.transition {
+            // One that has changed again meanwhile is announced when that is durable.
+            if heads.announced != heads.transition && heads.settled == heads.transition {
                 heads.announced = heads.transition;
                 self.post_row(desk, ix);
             }
@@ -131,8 +132,25 @@ fn row_of(homes: &Homes, ix: desk::conversation::ConvIx) -> Row {
         ticket: conversation.ticket,
         since_ms: conversation.changed_ms,
         name: desk::dispatcher::Short::new(homes.convs.name(ix)),
-        preview: desk::dispatcher::Short::new(homes.convs.preview(ix)),
+        preview: desk::dispatcher::Short::new(durable_preview(homes, ix)),
     }
+}
+
+/// The beginning of the last text that is durable, if it is among the last few events.
+fn durable_preview(homes: &Homes, ix: desk::conversation::ConvIx) -> &str {
+    const LOOKED_AT: u32 = 16;
+    let head = homes.heads(ix).s;
+    if homes.convs.conversation(ix).s == head {
+        return homes.convs.preview(ix);
+    }
+    let recent = (head.saturating_sub(LOOKED_AT) + 1..=head).rev();
+    recent
+        .filter_map(|s| homes.convs.event(ix, s))
+        .find_map(|view| match view.what {
+            EventWhat::Message { body, .. } => Some(body),
+            _ => None,
+        })
+        .unwrap_or_default()
 }
 
 // At the dispatcher.

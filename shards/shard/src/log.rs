@@ -133,7 +133,9 @@ impl Log {
 
     /// Whether snapshots may be appended this turn.
     pub(crate) fn takes_snapshots(&self) -> bool {
-        self.writer.room() >= SNAPSHOT_ROOM.min(self.block_max() / 2) && self.seal == Seal::Open && !self.short_of_space()
+        self.writer.room() >= SNAPSHOT_ROOM.min(self.block_max() / 2)
+            && self.seal == Seal::Open
+            && !self.short_of_space()
     }
 
     /// Whether the disk has no room for a record of this size: it is refused with `storage_full`.

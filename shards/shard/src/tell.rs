@@ -1,7 +1,9 @@
 //! Telling: what has become durable goes to those who asked and to those who listen.
 
 use desk::conversation::ConvIx;
-use desk::encode::{self, Audience, EventWhat, LossReason, Party, Place, Receipts, SyncView, VisitorView};
+use desk::encode::{
+    self, Audience, EventWhat, LossReason, Party, Place, Receipts, Status, SyncView, VisitorView,
+};
 use desk::id::ConversationId;
 use desk::request::ErrorCode;
 use mail::{Answer, Ask, Letter};
@@ -37,7 +39,10 @@ impl Shard {
             Due::Event { ix, s, vs } => self.tell_event(ix, s, vs),
             Due::Receipts { ix } => self.tell_receipts(ix),
             Due::Announce { ix, transition } => {
-                if self.homes.heads(ix).transition == transition {
+                let heads = self.homes.heads_mut(ix);
+                heads.has_begun = true;
+                heads.settled = transition;
+                if heads.transition == transition {
                     self.homes.to_announce.push_back(ix);
                 }
             }
@@ -96,6 +101,7 @@ impl Shard {
         heads.s = s;
         heads.vs = vs;
         let doors = heads.doors;
+        self.settle_state(ix, s);
         if for_visitor {
             self.want_telling_visitor(ix);
         }
@@ -122,6 +128,18 @@ impl Shard {
             }
         }
         self.text = text;
+    }
+
+    /// The durable state follows the durable events.
+    fn settle_state(&mut self, ix: ConvIx, s: u32) {
+        let (status, owner) = match self.homes.convs.event(ix, s).map(|view| view.what) {
+            Some(EventWhat::Joined { agent, .. }) => (Status::Open, Some(agent)),
+            Some(EventWhat::Closed { .. }) => (Status::Closed, None),
+            Some(EventWhat::Reopened { .. }) => (Status::Waiting, None),
+            Some(EventWhat::Message { .. } | EventWhat::Note { .. }) | None => return,
+        };
+        let heads = self.homes.heads_mut(ix);
+        (heads.status, heads.owner) = (status, owner);
     }
 
     /// A door missed something: it is told the head when there is room, and pulls.
@@ -288,8 +306,8 @@ impl Shard {
             head: Place { s: heads.s, vs: heads.vs },
             e: self.log.history_epoch(),
             limited,
-            status: conversation.status,
-            owner: conversation.owner,
+            status: heads.status,
+            owner: heads.owner,
             visitor: VisitorView {
                 id: conversation.visitor.bits(),
                 name: self.homes.convs.name(ix),

@@ -103,7 +103,11 @@ enum Pending {
     Auth,
     Durable(usize),
     Sync(Vec<u128>),
-    History { c: u128, before: u32, limit: u32 },
+    History {
+        c: u128,
+        before: u32,
+        limit: u32,
+    },
     Avail,
     Plain,
     /// Whatever comes.
@@ -193,12 +197,21 @@ pub(crate) struct Client {
     /// Nothing to do any more.
     pub(crate) done: bool,
     strikes: u32,
+    /// The server asked for less: until then one thing is said at a time.
+    slow_until_us: u64,
     /// The first tab of a visitor fetches his token.
     pub(crate) is_first_tab: bool,
 }
 
 impl Client {
-    pub(crate) fn new(number: usize, person: usize, role: Role, device: String, chance: &mut Chance, lazy: bool) -> Client {
+    pub(crate) fn new(
+        number: usize,
+        person: usize,
+        role: Role,
+        device: String,
+        chance: &mut Chance,
+        lazy: bool,
+    ) -> Client {
         Client {
             number,
             person,
@@ -232,6 +245,7 @@ impl Client {
             through_control: false,
             done: false,
             strikes: 0,
+            slow_until_us: 0,
             is_first_tab: false,
         }
     }
@@ -254,7 +268,8 @@ impl Client {
 
     /// What keeps it from being done, for a report.
     pub(crate) fn state(&self) -> String {
-        let syncing: Vec<_> = self.convs.iter().filter(|(_, local)| !local.syncing.is_empty()).map(|(c, _)| c).collect();
+        let syncing: Vec<_> =
+            self.convs.iter().filter(|(_, local)| !local.syncing.is_empty()).map(|(c, _)| c).collect();
         let outbox: Vec<_> = self.outbox.iter().map(|item| (item.intent, item.due_us, item.flying)).collect();
         format!(
             "client {} {:?} {:?} deaf until {} outbox {outbox:?} pending {:?} syncing {syncing:x?}",
@@ -359,13 +374,22 @@ impl Client {
     }
 
     /// Something durable: it stays in the outbox until it is answered for good.
-    fn intend(&mut self, around: &mut Around<'_>, kind: Kind, c: Option<u128>, cid: Option<String>, filler: &str) -> usize {
+    fn intend(
+        &mut self,
+        around: &mut Around<'_>,
+        kind: Kind,
+        c: Option<u128>,
+        cid: Option<String>,
+        filler: &str,
+    ) -> usize {
         let cid = cid.unwrap_or_else(|| fresh_cid(around.chance));
         let mut intent = Intent::new(kind, self.person, &self.device, cid, c);
         intent.author = around.people[self.person].id;
         intent.by_agent = self.is_agent();
         let has_text = !filler.is_empty();
-        let number = around.check.intend(intent, |number| if has_text { format!("#{number}#{filler}") } else { String::new() });
+        let number = around
+            .check
+            .intend(intent, |number| if has_text { format!("#{number}#{filler}") } else { String::new() });
         if matches!(kind, Kind::Message | Kind::Note | Kind::Start) && has_text {
             *around.said += 1;
         }
@@ -384,6 +408,9 @@ impl Client {
             let item = &self.outbox[at];
             if item.flying || item.due_us > around.now_us {
                 continue;
+            }
+            if self.slow_until_us > around.now_us && self.outbox.iter().any(|item| item.flying) {
+                break;
             }
             let (intent, op) = (item.intent, item.op.clone());
             self.outbox[at].flying = true;
@@ -500,7 +527,8 @@ fn quoted(text: &str) -> String {
 
 /// What stands behind a message's number: never empty.
 fn filler(around: &mut Around<'_>) -> String {
-    const WORDS: [&str; 8] = ["hello", "wo ist", "你好", "\"quoted\"", "back\\slash", "new\nline", "😀", "tab\tbell\u{7}"];
+    const WORDS: [&str; 8] =
+        ["hello", "wo ist", "你好", "\"quoted\"", "back\\slash", "new\nline", "😀", "tab\tbell\u{7}"];
     if around.chance.percent(around.plan.long_percent) {
         let letters = around.chance.between(500, 9_000) as usize;
         let letter = around.chance.pick(&['x', 'é', '你', '😀']);

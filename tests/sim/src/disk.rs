@@ -39,7 +39,11 @@ impl File {
 
     fn put(&mut self, at: usize, bytes: &[u8]) {
         let end = at + bytes.len();
-        assert!(end as u64 <= self.len, "blocks are written into segments that are there: {end} in {}", self.len);
+        assert!(
+            end as u64 <= self.len,
+            "blocks are written into segments that are there: {end} in {}",
+            self.len
+        );
         if self.bytes.len() < end {
             self.bytes.resize(end, 0);
         }
@@ -64,7 +68,18 @@ pub(crate) enum Flight {
 /// A segment that is being made ready.
 struct Preparing {
     segment: u32,
-    file: FileSlotId,
+    make: Make,
+}
+
+/// What there is already.
+#[derive(Clone, Copy)]
+enum Make {
+    /// No such file: it is made under another name and renamed when it is whole.
+    New,
+    /// A file that holds nothing of the log: zeros over it, from the front.
+    Wipe(FileSlotId),
+    /// A segment of the log: it is left as it is.
+    Open,
 }
 
 /// One shard's disk.
@@ -119,14 +134,20 @@ impl Disk {
     /// A block goes out.
     pub(crate) fn begin_block(&mut self, segment: u32, at: u32, bytes: &[u8]) {
         assert!(self.flight.is_none(), "one write is in flight at a time");
-        assert!((at as usize).is_multiple_of(SECTOR) && bytes.len().is_multiple_of(SECTOR), "writes are aligned");
+        assert!(
+            (at as usize).is_multiple_of(SECTOR) && bytes.len().is_multiple_of(SECTOR),
+            "writes are aligned"
+        );
         let file = *self.segments.get(&segment).expect("the segment was prepared");
         self.flight = Some(Flight::Block { file, at, bytes: bytes.to_vec() });
     }
 
-    /// A superblock goes out.
+    /// A superblock goes out. What was written before is flushed first, whatever the level: each step proves the one before.
     pub(crate) fn begin_superblock(&mut self, superblock: &Superblock) {
         assert!(self.flight.is_none(), "one write is in flight at a time");
+        for file in &mut self.files {
+            file.unflushed.clear();
+        }
         self.flight = Some(Flight::Superblock { halves: superblock.halves(), done: 0 });
     }
 
@@ -170,34 +191,60 @@ impl Disk {
     /// Begins to make a segment ready. A free file is used again before a new one is made.
     pub(crate) fn begin_segment(&mut self, segment: u32) {
         assert!(self.preparing.is_none(), "one segment is prepared at a time");
-        let file = self.free.pop().unwrap_or_else(|| {
-            self.files.push(File::default());
-            FileSlotId(self.files.len() as u32 - 1)
-        });
-        self.preparing = Some(Preparing { segment, file });
+        let make = match (self.segments.contains_key(&segment), self.free.pop()) {
+            (true, free) => {
+                self.free.extend(free);
+                Make::Open
+            }
+            (false, Some(free)) => Make::Wipe(free),
+            (false, None) => Make::New,
+        };
+        self.preparing = Some(Preparing { segment, make });
     }
 
     /// The segment is allocated, zeroed and flushed.
     pub(crate) fn segment_ready(&mut self) -> u32 {
-        let Preparing { segment, file } = self.preparing.take().expect("a segment is being prepared");
-        self.files[file.0 as usize] = File { len: self.segment_size, ..File::default() };
+        let Preparing { segment, make } = self.preparing.take().expect("a segment is being prepared");
+        let zeros = File { len: self.segment_size, ..File::default() };
+        let file = match make {
+            Make::Open => return segment,
+            Make::Wipe(file) => {
+                self.files[file.0 as usize] = zeros;
+                file
+            }
+            Make::New => {
+                self.files.push(zeros);
+                FileSlotId(self.files.len() as u32 - 1)
+            }
+        };
         self.segments.insert(segment, file);
         segment
     }
 
-    /// The segment could not be made ready; its file stays behind, cut short, for the next try.
-    pub(crate) fn segment_failed(&mut self) -> u32 {
-        let Preparing { segment, file } = self.preparing.take().expect("a segment is being prepared");
-        self.files[file.0 as usize] = File::default();
-        self.free.push(file);
+    /// The segment could not be made ready. A new file is removed again; an old one is as it was, or wiped in part.
+    pub(crate) fn segment_failed(&mut self, chance: &mut Chance) -> u32 {
+        let Preparing { segment, make } = self.preparing.take().expect("a segment is being prepared");
+        if let Make::Wipe(file) = make {
+            self.wipe_in_part(file, chance);
+            self.free.push(file);
+        }
         segment
+    }
+
+    /// Whether a free file is being used again.
+    pub(crate) fn is_wiping(&self) -> bool {
+        matches!(self.preparing, Some(Preparing { make: Make::Wipe(_), .. }))
     }
 
     /// The process ends. What was in flight may have landed in part; with the power gone, so may what was only cached.
     pub(crate) fn crash(&mut self, power: bool, chance: &mut Chance) {
         self.tear(chance);
-        if let Some(Preparing { file, .. }) = self.preparing.take() {
-            self.half_prepared(file, chance);
+        match self.preparing.take().map(|preparing| preparing.make) {
+            Some(Make::New) if chance.percent(50) => {
+                self.files.push(File { len: self.segment_size, ..File::default() });
+            }
+            Some(Make::Wipe(file)) => self.wipe_in_part(file, chance),
+            Some(Make::New | Make::Open) | None => {}
         }
         if power {
             for file in &mut self.files {
@@ -206,20 +253,13 @@ impl Disk {
         }
     }
 
-    fn half_prepared(&mut self, file: FileSlotId, chance: &mut Chance) {
+    fn wipe_in_part(&mut self, file: FileSlotId, chance: &mut Chance) {
         let size = self.segment_size;
         let file = &mut self.files[file.0 as usize];
-        match chance.below(4) {
-            // Nothing of it happened.
-            0 => {}
-            1 => *file = File { len: size, ..File::default() },
-            2 => *file = File { len: chance.below(size), ..File::default() },
-            // Zeros from the front, old bytes behind them.
-            _ => {
-                let zeroed = chance.index(file.bytes.len() / SECTOR + 1) * SECTOR;
-                file.bytes[..zeroed].fill(0);
-                file.len = size.max(file.bytes.len() as u64);
-            }
+        if chance.percent(70) {
+            let zeroed = chance.index(file.bytes.len() / SECTOR + 1) * SECTOR;
+            file.bytes[..zeroed].fill(0);
+            file.len = size;
         }
     }
 
@@ -252,11 +292,6 @@ impl Disk {
                 }
             }
         }
-    }
-
-    /// How many bytes all files have, as the checker's worst case of growth.
-    pub(crate) fn file_count(&self) -> usize {
-        self.files.len()
     }
 }
 

@@ -125,13 +125,18 @@ mod tests {
         received.push(b'o');
         received.extend_from_slice(&[0x88, 2, 0x0F, 0xA0]);
         assert_eq!(take_frame(&mut received), Ok(Some(Frame::Text(b"hello".to_vec()))));
-        assert_eq!(take_frame(&mut received), Ok(Some(Frame::Close { code: Some(4000), reason: String::new() })));
+        assert_eq!(
+            take_frame(&mut received),
+            Ok(Some(Frame::Close { code: Some(4000), reason: String::new() }))
+        );
         assert_eq!(take_frame(&mut received), Ok(None));
     }
 
     #[test]
     fn what_a_server_may_not_send_is_noticed() {
-        for bytes in [&[0x01, 0][..], &[0x81, 0x80], &[0xC1, 0], &[0x81, 126, 0, 5], &[0x82, 0], &[0x81, 1, 0xFF]] {
+        for bytes in
+            [&[0x01, 0][..], &[0x81, 0x80], &[0xC1, 0], &[0x81, 126, 0, 5], &[0x82, 0], &[0x81, 1, 0xFF]]
+        {
             assert!(take_frame(&mut bytes.to_vec()).is_err(), "{bytes:?}");
         }
     }

@@ -30,7 +30,9 @@ impl Json {
     /// The field of an object; `Null` if it is not there.
     pub(crate) fn get(&self, key: &str) -> &Json {
         match self {
-            Json::Object(fields) => fields.iter().find(|(name, _)| name == key).map_or(&NULL, |(_, value)| value),
+            Json::Object(fields) => {
+                fields.iter().find(|(name, _)| name == key).map_or(&NULL, |(_, value)| value)
+            }
             _ => &NULL,
         }
     }
@@ -76,9 +78,11 @@ impl Json {
             Json::Number(number) => mix(5, *number),
             Json::Text(text) => mix(6, xxhash_rust::xxh3::xxh3_64(text.as_bytes())),
             Json::List(list) => list.iter().fold(7, |hash, value| mix(hash, value.hash())),
-            Json::Object(fields) => fields.iter().filter(|(key, _)| key != "name").fold(8, |hash, (key, value)| {
-                mix(mix(hash, xxhash_rust::xxh3::xxh3_64(key.as_bytes())), value.hash())
-            }),
+            Json::Object(fields) => {
+                fields.iter().filter(|(key, _)| key != "name").fold(8, |hash, (key, value)| {
+                    mix(mix(hash, xxhash_rust::xxh3::xxh3_64(key.as_bytes())), value.hash())
+                })
+            }
         }
     }
 

@@ -28,7 +28,9 @@ fn main() -> ExitCode {
         }
     };
     match (worlds, args.first().and_then(|arg| arg.parse().ok())) {
-        (Some(worlds), _) => many(worlds, from.unwrap_or(1), threads.unwrap_or(1) as usize, flag("--marks"), flag("--all")),
+        (Some(worlds), _) => {
+            many(worlds, from.unwrap_or(1), threads.unwrap_or(1) as usize, flag("--marks"), flag("--all"))
+        }
         (None, Some(seed)) => one(seed, flag("--trace")),
         (None, None) => {
             eprintln!("{USAGE}");

@@ -117,7 +117,10 @@ impl Marks {
     /// Names of the marks nobody reached; those with a reason are left out.
     pub(crate) fn unreached(&self) -> Vec<&'static str> {
         let excepted = |mark: Mark| EXCEPTIONS.iter().any(|&(exception, _)| exception == mark);
-        ALL.iter().filter(|&&mark| self.0[mark as usize] == 0 && !excepted(mark)).map(|&mark| TEXTS[mark as usize]).collect()
+        ALL.iter()
+            .filter(|&&mark| self.0[mark as usize] == 0 && !excepted(mark))
+            .map(|&mark| TEXTS[mark as usize])
+            .collect()
     }
 
     /// Every mark with its count.

@@ -205,7 +205,9 @@ impl World {
     pub(crate) fn take_along(&mut self, conn: usize, bytes: &[u8]) {
         let state = &mut self.conns[conn];
         match state.place {
-            Place::Moving { .. } => state.moved.as_mut().expect("it is moving").bytes.extend_from_slice(bytes),
+            Place::Moving { .. } => {
+                state.moved.as_mut().expect("it is moving").bytes.extend_from_slice(bytes)
+            }
             Place::Control => state.read.extend_from_slice(bytes),
             Place::Dialing | Place::At { .. } | Place::Closing { .. } | Place::Gone => {}
         }
@@ -236,7 +238,9 @@ impl World {
 
     pub(crate) fn send(&mut self, conn: usize) {
         self.conns[conn].send_queued = false;
-        let (Place::At { shard, door } | Place::Closing { shard, door }) = self.conns[conn].place else { return };
+        let (Place::At { shard, door } | Place::Closing { shard, door }) = self.conns[conn].place else {
+            return;
+        };
         let window = self.plan.window;
         let state = &self.conns[conn];
         let Some((buf, sent)) = &state.sending else { return };
@@ -309,7 +313,9 @@ impl World {
         }
         let count = self.cut(conn, self.conns[conn].down.len());
         let bytes: Vec<u8> = self.conns[conn].down.drain(..count).collect();
-        self.trace.note("client", client as u64, "bytes", || String::from_utf8_lossy(&bytes).escape_debug().to_string());
+        self.trace.note("client", client as u64, "bytes", || {
+            String::from_utf8_lossy(&bytes).escape_debug().to_string()
+        });
         self.trace.fold_bytes(&bytes);
         self.with_client(client, |client, around| client.on_bytes(around, &bytes));
         self.settle_client(client);

@@ -133,7 +133,13 @@ impl Batch {
 }
 
 /// Runs the worlds `from..from + count` on `threads` threads, each world on one. Stops early when one fails, unless `keep_going`.
-pub fn run_many(from: u64, count: u64, threads: usize, keep_going: bool, told: impl Fn(&Verdict) + Sync) -> Batch {
+pub fn run_many(
+    from: u64,
+    count: u64,
+    threads: usize,
+    keep_going: bool,
+    told: impl Fn(&Verdict) + Sync,
+) -> Batch {
     let next = AtomicU64::new(from);
     let failed = AtomicBool::new(false);
     let work = || {

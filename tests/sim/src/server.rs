@@ -7,7 +7,7 @@ use std::sync::Arc;
 use desk::encode::Status;
 use desk::record::{Record, kind};
 use desk::settings::Settings;
-use journal::{BlockBuf, Level, Recovered, Superblock};
+use journal::{BlockBuf, DamageKind, Level, Recovered, Superblock};
 use mail::{Answer, Letter, NoticeScope, Order, Report};
 use shard::{Builder, Config, Door, Effect, FenceCause, Input, Moved, Now, Shard, StorageError};
 
@@ -45,7 +45,11 @@ enum Stage {
     /// Reads its journal.
     Reading,
     /// Its superblock is being written.
-    Booting { builder: Box<Builder>, recovered: Box<Recovered>, superblock: Box<Superblock> },
+    Booting {
+        builder: Box<Builder>,
+        recovered: Box<Recovered>,
+        superblock: Box<Superblock>,
+    },
     Running(Box<Shard>),
     Stopped,
 }
@@ -66,7 +70,6 @@ struct Seat {
     /// A block that is lent to the disk.
     lent: Option<BlockBuf>,
     history: u32,
-    overloaded: u64,
 }
 
 /// A mailbox from one shard to another.
@@ -108,11 +111,18 @@ impl Process {
         let stage = |seat: &Seat| match &seat.stage {
             Stage::Reading => "reading".into(),
             Stage::Booting { .. } => "booting".into(),
-            Stage::Running(_) => format!("running, {} connections", seat.slots.iter().filter(|slot| slot.conn.is_some()).count()),
+            Stage::Running(_) => format!(
+                "running, {} connections",
+                seat.slots.iter().filter(|slot| slot.conn.is_some()).count()
+            ),
             Stage::Stopped => "stopped".to_owned(),
         };
         let mail: Vec<usize> = self.mail.iter().map(|mailbox| mailbox.letters.len()).collect();
-        format!("{:?} draining {} mail {mail:?}", self.seats.iter().map(stage).collect::<Vec<_>>(), self.draining)
+        format!(
+            "{:?} draining {} mail {mail:?}",
+            self.seats.iter().map(stage).collect::<Vec<_>>(),
+            self.draining
+        )
     }
 }
 
@@ -144,7 +154,6 @@ impl World {
                 accepting: true,
                 lent: None,
                 history: 0,
-                overloaded: 0,
             })
             .collect();
         let mail = (0..count * count).map(|_| Mailbox::default()).collect();
@@ -199,13 +208,19 @@ impl World {
         disk.recovered(&recovered.segments, &recovered.free);
         let superblock = old.begin_boot(&recovered, self.kernel_boot, level);
         self.mark_recovered(&old, &recovered);
-        if !recovered.damage.is_empty() || !recovered.unknown.is_empty() || builder.unread() > 0 {
+        // A write that was torn in its padding lost nothing, and says so.
+        let damaged = recovered.damage.iter().any(|damage| damage.what != DamageKind::Padding);
+        if damaged || builder.unread() > 0 {
             let unread = builder.unread();
             return self.check.broken(|| {
-                format!("shard {shard}: nothing was damaged, and recovery says {recovered:?}, unread {unread}")
+                format!(
+                    "shard {shard}: nothing was damaged, and recovery says {recovered:?}, unread {unread}"
+                )
             });
         }
-        self.trace.note("shard", u64::from(shard), "recovered", || format!("{} records to {}", recovered.records, recovered.end));
+        self.trace.note("shard", u64::from(shard), "recovered", || {
+            format!("{} records to {}", recovered.records, recovered.end)
+        });
         self.check.boots[boot as usize].history[usize::from(shard)] = superblock.history_epoch as u32;
         self.check.boots[boot as usize].waits.extend(waits.done());
         self.disks[usize::from(shard)].begin_superblock(&superblock);
@@ -226,7 +241,6 @@ impl World {
         marks.hit_if(Mark::Cut, recovered.cut.is_some());
         marks.hit_if(Mark::Rewound, recovered.rewound);
         marks.hit_if(Mark::Rolled, recovered.segments.len() > 1);
-        marks.hit_if(Mark::SegmentReused, !recovered.free.is_empty());
         marks.hit_if(Mark::ReplayMoved, recovered.replay_from > old.geometry.first());
     }
 
@@ -252,7 +266,9 @@ impl World {
     fn begin_shard(&mut self, shard: u16) {
         let now = self.now();
         let seat = self.seat(shard);
-        let Stage::Booting { builder, recovered, superblock } = core::mem::replace(&mut seat.stage, Stage::Reading) else {
+        let Stage::Booting { builder, recovered, superblock } =
+            core::mem::replace(&mut seat.stage, Stage::Reading)
+        else {
             unreachable!("its superblock was being written")
         };
         let mut effects = Vec::new();
@@ -296,7 +312,9 @@ impl World {
     /// The process dies, with or without the power.
     pub(crate) fn crash(&mut self, power: bool) {
         self.crashes += 1;
-        self.trace.note("process", u64::from(self.boots), "crash", || if power { "power".into() } else { "kill".into() });
+        self.trace.note("process", u64::from(self.boots), "crash", || {
+            if power { "power".into() } else { "kill".into() }
+        });
         self.marks.hit(if power { Mark::CrashPower } else { Mark::CrashKill });
         let process = self.process.as_ref().expect("only what runs can crash");
         let booting = !process.serves() && !process.draining;
@@ -386,16 +404,18 @@ impl World {
         if self.stopping {
             self.stopped = true;
             for shard in 0..self.plan.shard_count {
+                self.disks[usize::from(shard)].crash(true, &mut self.dice.disk);
                 self.check_sealed(shard);
             }
             return;
         }
         for shard in 0..usize::from(self.plan.shard_count) {
-            let power = self.dice.disk.percent(50);
-            self.disks[shard].crash(power && self.plan.level == Level::Disk, &mut self.dice.disk);
+            self.disks[shard].crash(true, &mut self.dice.disk);
         }
         self.crash_in = None;
-        self.end_process(false);
+        // Everything was flushed: the power may go now.
+        let power = self.dice.world.percent(50);
+        self.end_process(power);
         let delay = self.dice.world.between(1_000, 200_000);
         self.after(delay, Event::Start);
     }
@@ -479,7 +499,8 @@ impl World {
         }
         let next = (0..count)
             .filter_map(|from| {
-                let mailbox = &self.process.as_ref().expect("it runs").mail[from * count + usize::from(shard)];
+                let mailbox =
+                    &self.process.as_ref().expect("it runs").mail[from * count + usize::from(shard)];
                 mailbox.letters.front().map(|&(at_us, _)| at_us)
             })
             .min();
@@ -515,7 +536,8 @@ impl World {
                 let (_, letter) = mailbox.letters.pop_front().expect("seen above");
                 mark_letter(&mut self.marks, &letter);
                 self.marks.hit(Mark::InLetter);
-                self.trace.note("shard", u64::from(turn.shard), "letter", || format!("from {from} {letter:?}"));
+                self.trace
+                    .note("shard", u64::from(turn.shard), "letter", || format!("from {from} {letter:?}"));
                 self.step(running, turn, Input::Letter { from: from as u16, letter });
             }
             let effects = core::mem::take(&mut turn.effects);
@@ -636,7 +658,11 @@ impl World {
                 self.step(running, turn, Input::SegmentReady { segment });
             }
             Done::SegmentFailed { segment, error } => {
-                marks.hit(if error == StorageError::Full { Mark::InSegmentFull } else { Mark::InSegmentFailed });
+                marks.hit(if error == StorageError::Full {
+                    Mark::InSegmentFull
+                } else {
+                    Mark::InSegmentFailed
+                });
                 trace.note("shard", shard, "segment failed", || format!("{segment} {error:?}"));
                 self.step(running, turn, Input::SegmentFailed { segment, error });
             }
@@ -715,6 +741,7 @@ impl World {
             Effect::PrepareSegment { segment } => {
                 self.marks.hit(Mark::OutSegment);
                 self.disks[usize::from(shard)].begin_segment(segment);
+                self.marks.hit_if(Mark::SegmentReused, self.disks[usize::from(shard)].is_wiping());
                 let (low, high) = self.plan.segment_us;
                 let delay = self.dice.disk.between(low, high);
                 let boot = self.boots;
@@ -754,7 +781,8 @@ impl World {
         let (low, high) = self.plan.mail_us;
         let delay = self.dice.turns.between(low, high);
         let now_us = self.now_us;
-        let mailbox = &mut self.process.as_mut().expect("it runs").mail[usize::from(from) * count + usize::from(to)];
+        let mailbox =
+            &mut self.process.as_mut().expect("it runs").mail[usize::from(from) * count + usize::from(to)];
         assert!(mailbox.letters.len() < size, "there is room: the shard counted");
         let at_us = (now_us + delay).max(mailbox.last_us);
         mailbox.last_us = at_us;
@@ -883,7 +911,7 @@ impl World {
                 true => StorageError::Full,
                 false => StorageError::Failed("an error of the device".into()),
             };
-            Done::SegmentFailed { segment: disk.segment_failed(), error }
+            Done::SegmentFailed { segment: disk.segment_failed(&mut self.dice.disk), error }
         } else {
             Done::SegmentReady { segment: disk.segment_ready() }
         };
@@ -898,9 +926,13 @@ impl World {
         }
         if self.dice.world.percent(50) {
             let inbox = self.settings.inboxes[0].id;
-            let scope = if self.dice.world.percent(50) { NoticeScope::All } else { NoticeScope::Inbox(inbox) };
+            let scope =
+                if self.dice.world.percent(50) { NoticeScope::All } else { NoticeScope::Inbox(inbox) };
             for shard in 0..self.plan.shard_count {
-                self.arrive(shard, Done::Order(Order::Notice { text: "maintenance \"tonight\"".into(), scope }));
+                self.arrive(
+                    shard,
+                    Done::Order(Order::Notice { text: "maintenance \"tonight\"".into(), scope }),
+                );
             }
         } else {
             let settings = self.changed_settings();
@@ -996,7 +1028,9 @@ impl Waits {
     }
 
     fn done(self) -> impl Iterator<Item = (u128, (u64, u64))> {
-        self.0.into_iter().filter_map(|(c, (ticket, since, waiting))| Some((c, (ticket.filter(|_| waiting)?, since))))
+        self.0
+            .into_iter()
+            .filter_map(|(c, (ticket, since, waiting))| Some((c, (ticket.filter(|_| waiting)?, since))))
     }
 }
 

@@ -21,10 +21,6 @@ impl Trace {
         self.hash
     }
 
-    pub(crate) fn prints(&self) -> bool {
-        self.print
-    }
-
     /// The time of what is noted from now on, in microseconds.
     pub(crate) fn at(&mut self, now_us: u64) {
         self.now_us = now_us;

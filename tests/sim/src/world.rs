@@ -47,13 +47,28 @@ pub(crate) enum Event {
     /// The process starts.
     Start,
     /// A shard has read its journal.
-    Recover { boot: u32, shard: u16 },
+    Recover {
+        boot: u32,
+        shard: u16,
+    },
     /// A shard takes what has arrived.
-    Turn { boot: u32, shard: u16 },
-    Tick { boot: u32, shard: u16 },
+    Turn {
+        boot: u32,
+        shard: u16,
+    },
+    Tick {
+        boot: u32,
+        shard: u16,
+    },
     /// What is in flight to the disk lands.
-    Disk { boot: u32, shard: u16 },
-    Segment { boot: u32, shard: u16 },
+    Disk {
+        boot: u32,
+        shard: u16,
+    },
+    Segment {
+        boot: u32,
+        shard: u16,
+    },
     /// A connection asks to be accepted.
     Dial(usize),
     /// Bytes of a client arrive.
@@ -67,7 +82,10 @@ pub(crate) enum Event {
     /// The client notices that the server is gone.
     End(usize),
     /// A connection arrives at another shard.
-    Moved { conn: usize, to: u16 },
+    Moved {
+        conn: usize,
+        to: u16,
+    },
     /// A socket that was closed with a send in flight does not end.
     Linger(usize),
     /// The control plane answers.
@@ -75,11 +93,18 @@ pub(crate) enum Event {
     /// A client's time has come.
     Client(usize),
     /// The control plane has an order.
-    Order { boot: u32 },
+    Order {
+        boot: u32,
+    },
     /// A shard is told to stop.
-    Drain { boot: u32, shard: u16 },
+    Drain {
+        boot: u32,
+        shard: u16,
+    },
     /// It was told long ago.
-    DrainTooLong { boot: u32 },
+    DrainTooLong {
+        boot: u32,
+    },
 }
 
 struct Queued {
@@ -292,7 +317,8 @@ impl World {
                 let quiet = in_phase_us > 2_000_000
                     && self.process.as_ref().is_some_and(Process::serves)
                     && self.clients.iter().all(|client| {
-                        matches!(client.role, Role::Hostile(_)) || (client.is_quiet() && client.stage == Stage::Live)
+                        matches!(client.role, Role::Hostile(_))
+                            || (client.is_quiet() && client.stage == Stage::Live)
                     });
                 if quiet {
                     self.begin_phase(Phase::Reading);
@@ -361,7 +387,11 @@ impl World {
     }
 
     /// A client that is given what it needs of the world.
-    pub(crate) fn with_client<R>(&mut self, client: usize, call: impl FnOnce(&mut Client, &mut Around<'_>) -> R) -> R {
+    pub(crate) fn with_client<R>(
+        &mut self,
+        client: usize,
+        call: impl FnOnce(&mut Client, &mut Around<'_>) -> R,
+    ) -> R {
         let around = &mut Around {
             now_us: self.now_us,
             chance: &mut self.dice.people,
@@ -408,7 +438,11 @@ impl World {
             .map(|agent| (agent.id.bits(), self.ticket_of(agent, u64::MAX / 2)))
             .collect();
         for (id, text) in tickets {
-            for person in self.people.iter_mut().filter(|person| person.is_agent && person.id == Some(id) && !person.gone) {
+            for person in self
+                .people
+                .iter_mut()
+                .filter(|person| person.is_agent && person.id == Some(id) && !person.gone)
+            {
                 person.token = Some(text.clone());
             }
         }
@@ -417,7 +451,8 @@ impl World {
 
 fn ticket(keys: &[SigningKey], agent: &Agent, expires_at_s: u64) -> String {
     let mut text = Vec::new();
-    let ticket = Ticket { agent: agent.id, role: agent.role, session_epoch: agent.session_epoch, expires_at_s };
+    let ticket =
+        Ticket { agent: agent.id, role: agent.role, session_epoch: agent.session_epoch, expires_at_s };
     sign_ticket(keys, &ticket, &mut text);
     String::from_utf8(text).expect("a ticket is ASCII")
 }
@@ -519,7 +554,14 @@ impl Cast {
         self.people.len() - 1
     }
 
-    fn client(&mut self, person: usize, role: Role, device: String, plan: &Plan, chance: &mut Chance) -> usize {
+    fn client(
+        &mut self,
+        person: usize,
+        role: Role,
+        device: String,
+        plan: &Plan,
+        chance: &mut Chance,
+    ) -> usize {
         let number = self.clients.len();
         let lazy = chance.percent(plan.lazy_percent) && role != Role::Auditor;
         self.clients.push(Client::new(number, person, role, device, chance, lazy));

@@ -1,8 +1,8 @@
 //! The last judgement: what must be there when the faults have stopped and everybody has read everything back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Audience, Checker, Conversation, Kind, What};
+use super::{Audience, Checker, Conversation, Kind, State, What};
 
 impl Checker {
     /// Judges every conversation, and every agent's capacity.
@@ -29,8 +29,12 @@ impl Checker {
                 }
                 continue;
             };
-            if let Some(missing) = (1..=head).find(|number| !stream.facts.get(number).is_some_and(|fact| fact.read_back)) {
-                broken.push(format!("{missing} of {c:032x} could not be read back by {audience:?}; the head is {head}"));
+            if let Some(missing) =
+                (1..=head).find(|number| !stream.facts.get(number).is_some_and(|fact| fact.read_back))
+            {
+                broken.push(format!(
+                    "{missing} of {c:032x} could not be read back by {audience:?}; the head is {head}"
+                ));
             }
             if let Some((number, fact)) = stream.facts.range(head + 1..).next() {
                 broken.push(format!("{number} of {c:032x} was told and is gone: {fact:?}"));
@@ -45,13 +49,19 @@ impl Checker {
     /// The visitor's stream is the agents' stream without the notes.
     fn judge_streams(&self, c: u128, conversation: &Conversation, broken: &mut Vec<String>) {
         let [visitor, agent] = &conversation.streams;
-        let visible: Vec<&What> =
-            agent.facts.values().map(|fact| &fact.what).filter(|what| !matches!(what, What::Note { .. })).collect();
+        let visible: Vec<&What> = agent
+            .facts
+            .values()
+            .map(|fact| &fact.what)
+            .filter(|what| !matches!(what, What::Note { .. }))
+            .collect();
         for (&number, fact) in &visitor.facts {
             let other = visible.get(number as usize - 1).copied();
             if other != Some(&fact.what) {
                 let what = &fact.what;
-                broken.push(format!("{number} of {c:032x} is {what:?} for its visitor and {other:?} for agents"));
+                broken.push(format!(
+                    "{number} of {c:032x} is {what:?} for its visitor and {other:?} for agents"
+                ));
             }
         }
         if let Some(head) = visitor.final_head
@@ -62,30 +72,27 @@ impl Checker {
         }
     }
 
-    /// Waiting, open with one owner, closed: and nothing that the state does not allow.
+    /// Waiting, open with one owner, closed: nothing that the state does not allow, and no other state was told.
     fn judge_states(&self, c: u128, conversation: &Conversation, broken: &mut Vec<String>) {
-        #[derive(Clone, Copy, PartialEq, Debug)]
-        enum State {
-            Waiting,
-            Open(u128),
-            Closed,
-        }
+        let mut states = [vec![State::Waiting], vec![State::Waiting]];
         let mut state = State::Waiting;
+        let mut stored = BTreeSet::new();
         for (number, fact) in &conversation.streams[Audience::Agent as usize].facts {
             let (allowed, next) = match fact.what {
                 What::Note { .. } => (true, state),
                 What::Message { intent } => {
+                    stored.insert(intent);
                     let intent = &self.intents[intent];
                     let allowed = match intent.by_agent {
-                        true => intent.author.is_some_and(|author| state == State::Open(author)),
+                        true => state == State::Open(intent.author),
                         false => state != State::Closed,
                     };
                     (allowed, state)
                 }
-                What::Joined { agent } => (state == State::Waiting, State::Open(agent)),
+                What::Joined { agent } => (state == State::Waiting, State::Open(Some(agent))),
                 What::Closed { by } => {
                     let is_agents = desk::id::AgentId::from_bits(by).is_some();
-                    (state != State::Closed && (!is_agents || state == State::Open(by)), State::Closed)
+                    (state != State::Closed && (!is_agents || state == State::Open(Some(by))), State::Closed)
                 }
                 What::Reopened { .. } => (state == State::Closed, State::Waiting),
             };
@@ -94,6 +101,22 @@ impl Checker {
                 return;
             }
             state = next;
+            states[Audience::Agent as usize].push(state);
+            if !matches!(fact.what, What::Note { .. }) {
+                states[Audience::Visitor as usize].push(state);
+            }
+        }
+        for &(audience, number, told) in &conversation.states {
+            let held = states[audience as usize].get(number as usize).copied();
+            if !held.is_some_and(|held| held.is(told)) {
+                broken.push(format!(
+                    "behind {number} of {c:032x} {audience:?} was told {told:?}, and it is {held:?}"
+                ));
+            }
+        }
+        if let Some(intent) = conversation.previewed.iter().find(|intent| !stored.contains(intent)) {
+            let intent = &self.intents[*intent];
+            broken.push(format!("{c:032x} was listed with a text that is not there: {intent:?}"));
         }
     }
 
@@ -135,13 +158,18 @@ impl Checker {
     /// When somebody first asked for the close that stands as `number` on the agents' stream.
     fn close_was_asked(&self, c: u128, conversation: &Conversation, number: u32) -> u64 {
         let facts = &conversation.streams[Audience::Agent as usize].facts;
-        let visible = facts.range(..=number).filter(|(_, fact)| !matches!(fact.what, What::Note { .. })).count() as u32;
+        let visible =
+            facts.range(..=number).filter(|(_, fact)| !matches!(fact.what, What::Note { .. })).count() as u32;
         let closes = || {
-            let tried = self.intents.iter().filter(|intent| intent.kind == Kind::Close && intent.c == Some(c));
+            let tried =
+                self.intents.iter().filter(|intent| intent.kind == Kind::Close && intent.c == Some(c));
             tried.filter(|intent| intent.attempts > 0 && intent.refused.is_none())
         };
         let own = |by_agent: bool| if by_agent { number } else { visible };
         let exact = closes().find(|intent| intent.acked == Some(own(intent.by_agent)));
-        exact.map(|intent| intent.made_us).or_else(|| closes().map(|intent| intent.made_us).min()).unwrap_or(0)
+        exact
+            .map(|intent| intent.made_us)
+            .or_else(|| closes().map(|intent| intent.made_us).min())
+            .unwrap_or(0)
     }
 }

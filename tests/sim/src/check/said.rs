@@ -90,7 +90,9 @@ impl Intent {
     /// Whether an event is what this intent, number `own`, asked for.
     pub(super) fn is_told_as(&self, what: &What, own: usize) -> bool {
         match (self.kind, what) {
-            (Kind::Message | Kind::Start, What::Message { intent }) | (Kind::Note, What::Note { intent }) => *intent == own,
+            (Kind::Message | Kind::Start, What::Message { intent }) | (Kind::Note, What::Note { intent }) => {
+                *intent == own
+            }
             (Kind::Accept, What::Joined { agent }) => self.author == Some(*agent),
             (Kind::Close, What::Closed { by }) => self.author == Some(*by),
             _ => false,
@@ -102,7 +104,9 @@ impl Intent {
         self.c = Some(c);
         let before = self.told[audience as usize].replace((c, number));
         if before.is_some_and(|before| before != (c, number)) {
-            return Some(format!("{own} was said once and told as {before:?} and as {number} of {c:032x}: {self:?}"));
+            return Some(format!(
+                "{own} was said once and told as {before:?} and as {number} of {c:032x}: {self:?}"
+            ));
         }
         if let Some(code) = &self.refused {
             return Some(format!("{own} was refused with {code} and told as {number} of {c:032x}: {self:?}"));
@@ -126,7 +130,14 @@ impl Checker {
     }
 
     /// Who said this text, if anybody did.
-    pub(super) fn said(&self, c: u128, note: bool, from: u128, kind: &str, body: &str) -> Result<usize, String> {
+    pub(super) fn said(
+        &self,
+        c: u128,
+        note: bool,
+        from: u128,
+        kind: &str,
+        body: &str,
+    ) -> Result<usize, String> {
         let number = Intent::number_in(body).ok_or("a text that nobody said")?;
         let intent = self.intents.get(number).ok_or("a text that nobody said")?;
         if intent.body != body {
@@ -160,10 +171,14 @@ impl Checker {
     pub(crate) fn acked(&mut self, boot: u32, audience: Audience, number: usize, answer: Answer<'_>) {
         let level = self.boots[boot as usize].level;
         if answer.level != level {
-            return self.broken(|| format!("acknowledged at level {}, and the server runs with {level}", answer.level));
+            return self.broken(|| {
+                format!("acknowledged at level {}, and the server runs with {level}", answer.level)
+            });
         }
         let c = answer.c.or(self.intents[number].c);
-        let Some(c) = c else { return self.broken(|| format!("an answer to {number} names no conversation")) };
+        let Some(c) = c else {
+            return self.broken(|| format!("an answer to {number} names no conversation"));
+        };
         if self.at(boot, c).is_none() {
             return;
         }
@@ -181,7 +196,9 @@ impl Checker {
         intent.answered_us.get_or_insert(now_us);
         if intent.kind == Kind::Conflict {
             let intent = intent.clone();
-            return self.broken(|| format!("a cid was used for something else and acknowledged as {}: {intent:?}", answer.s));
+            return self.broken(|| {
+                format!("a cid was used for something else and acknowledged as {}: {intent:?}", answer.s)
+            });
         }
         if intent.c.is_some_and(|own| own != c) {
             let own = intent.c;
@@ -220,13 +237,20 @@ impl Checker {
         let fact = stream.facts.get(&answer.s).map(|fact| fact.what.clone());
         if let Some(other) = other {
             let (one, two) = (self.intents[other].clone(), self.intents[number].clone());
-            self.broken(|| format!("{} of {c:032x} was acknowledged for {other} and for {number}: {one:?}, {two:?}", answer.s));
+            self.broken(|| {
+                format!(
+                    "{} of {c:032x} was acknowledged for {other} and for {number}: {one:?}, {two:?}",
+                    answer.s
+                )
+            });
         }
         if let Some(what) = fact
             && !self.intents[number].is_told_as(&what, number)
         {
             let intent = self.intents[number].clone();
-            self.broken(|| format!("{} of {c:032x} is {what:?} and was acknowledged for {number}: {intent:?}", answer.s));
+            self.broken(|| {
+                format!("{} of {c:032x} is {what:?} and was acknowledged for {number}: {intent:?}", answer.s)
+            });
         }
     }
 

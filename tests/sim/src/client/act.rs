@@ -109,8 +109,12 @@ impl Client {
     /// Reads every conversation of its own back to number 1.
     fn read_back(&mut self, around: &mut Around<'_>) {
         let all = self.to_read(around);
-        let missing: Vec<u128> =
-            all.iter().copied().filter(|c| !self.convs.get(c).is_some_and(|local| local.synced)).take(100).collect();
+        let missing: Vec<u128> = all
+            .iter()
+            .copied()
+            .filter(|c| !self.convs.get(c).is_some_and(|local| local.synced))
+            .take(100)
+            .collect();
         for c in &missing {
             let local = self.convs.entry(*c).or_default();
             local.synced = true;
@@ -145,7 +149,9 @@ impl Client {
             let head = around.check.final_head(self.audience(), c);
             let local = self.convs.get(&c);
             let read = local.is_some_and(|local| {
-                local.syncing.is_empty() && local.read_from == 1 && head.is_some_and(|head| local.last >= head)
+                local.syncing.is_empty()
+                    && local.read_from == 1
+                    && head.is_some_and(|head| local.last >= head)
             });
             if !read {
                 text += &format!("\n    {c:032x} with head {head:?}: {local:?}");

@@ -124,7 +124,7 @@ impl Client {
             (Act::History, _, Some(c)) => self.read_some(around, c),
             (Act::BadAck, _, Some(c)) => self.ack_badly(around, c),
             (Act::Wrong, _, Some(c)) => self.do_wrong(around, c),
-            (Act::Unsync, _, Some(c)) => {
+            (Act::Unsync, _, Some(c)) if self.convs[&c].syncing.is_empty() => {
                 self.convs.remove(&c);
                 self.ask(around, Pending::Plain, "unsync", &format!("{{\"c\":\"{}\"}}", text_of(c)));
             }
@@ -160,7 +160,11 @@ impl Client {
         let intent = self.intend(around, Kind::Accept, Some(c), None, "");
         let cid = around.check.intents[intent].cid.clone();
         let offer = offer.map_or(String::new(), |offer| format!(",\"offer\":{offer}"));
-        self.post(around, intent, format!("\"op\":\"accept\",\"d\":{{\"c\":\"{}\",\"cid\":\"{cid}\"{offer}}}", text_of(c)));
+        self.post(
+            around,
+            intent,
+            format!("\"op\":\"accept\",\"d\":{{\"c\":\"{}\",\"cid\":\"{cid}\"{offer}}}", text_of(c)),
+        );
     }
 
     pub(super) fn on_offer(&mut self, around: &mut Around<'_>, c: u128, d: &Json) {
@@ -168,6 +172,7 @@ impl Client {
             return around.check.broken(|| format!("an offer without its fields: {d:?}"));
         };
         self.note_known(around, c);
+        around.check.previewed(self.boot, c, d.get("preview").text().unwrap_or_default());
         if self.role != Role::Agent || around.phase != Phase::Chaos {
             return;
         }
@@ -195,12 +200,15 @@ impl Client {
 
     pub(super) fn on_list(&mut self, around: &mut Around<'_>, d: &Json) {
         around.marks.hit(Mark::PushList);
-        let (Some(convs), Some(_), Some(scope)) = (d.get("convs").list(), d.get("total").number(), d.get("scope").text()) else {
+        let (Some(convs), Some(_), Some(scope)) =
+            (d.get("convs").list(), d.get("total").number(), d.get("scope").text())
+        else {
             return around.check.broken(|| format!("a list without its fields: {d:?}"));
         };
         let mut rows = Vec::with_capacity(convs.len());
         for (at, row) in convs.iter().enumerate() {
-            let (Some(c), Some(since), Some(status)) = (id_in(row.get("c")), row.get("since").number(), row.get("status").text())
+            let (Some(c), Some(since), Some(status)) =
+                (id_in(row.get("c")), row.get("since").number(), row.get("status").text())
             else {
                 return around.check.broken(|| format!("a row without its fields: {row:?}"));
             };
@@ -212,6 +220,7 @@ impl Client {
                 return around.check.broken(|| format!("a row that is not of the list {scope}: {row:?}"));
             }
             self.note_known(around, c);
+            around.check.previewed(self.boot, c, row.get("preview").text().unwrap_or_default());
             rows.push((c, since));
         }
         if scope == "queue" {

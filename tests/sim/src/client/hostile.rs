@@ -70,7 +70,10 @@ impl Client {
         let key = around.chance.bytes16();
         let good = format!("/ws/v1/visitor?inbox={inbox}");
         let bytes = match evil {
-            Evil::Noise => (0..around.chance.between(1, 400)).map(|_| around.chance.below(256) as u8).chain(*b"\r\n\r\n").collect(),
+            Evil::Noise => (0..around.chance.between(1, 400))
+                .map(|_| around.chance.below(256) as u8)
+                .chain(*b"\r\n\r\n")
+                .collect(),
             Evil::BadUpgrade => match around.chance.below(7) {
                 0 => upgrade("/ws/v1/visitor?inbox=nobody", &key, ""),
                 1 => upgrade("/ws/v1/agent", &key, "Origin: https://evil.example\r\n"),
@@ -92,7 +95,8 @@ impl Client {
         match evil {
             Evil::Noise | Evil::BadUpgrade | Evil::Silent => {}
             Evil::BadToken => {
-                let d = format!("{{\"token\":\"v1.1.AAAA.{}\",\"device\":\"{}\"}}", "B".repeat(43), self.device);
+                let d =
+                    format!("{{\"token\":\"v1.1.AAAA.{}\",\"device\":\"{}\"}}", "B".repeat(43), self.device);
                 self.ask(around, super::Pending::Anything, "auth", &d);
             }
             Evil::OldTicket => {
@@ -104,7 +108,14 @@ impl Client {
                 self.ask(around, super::Pending::Anything, "sync", "{\"cursors\":[]}");
                 self.mention(around, "seen", "{}");
             }
-            Evil::BadFrames | Evil::Binary | Evil::BadText | Evil::Huge | Evil::Nonsense | Evil::Foreign | Evil::Flood | Evil::Polite => {
+            Evil::BadFrames
+            | Evil::Binary
+            | Evil::BadText
+            | Evil::Huge
+            | Evil::Nonsense
+            | Evil::Foreign
+            | Evil::Flood
+            | Evil::Polite => {
                 let d = format!("{{\"device\":\"{}\"}}", self.device);
                 self.ask(around, super::Pending::Anything, "auth", &d);
             }
@@ -153,19 +164,34 @@ impl Client {
                 self.tx.extend_from_slice(bytes);
             }
             Evil::Binary => put_frame(&mut self.tx, true, frames::BINARY, b"\x00\x01", mask(around.chance)),
-            Evil::BadText => put_frame(&mut self.tx, true, frames::TEXT, b"{\"op\":\"\xFF\"}", mask(around.chance)),
+            Evil::BadText => {
+                put_frame(&mut self.tx, true, frames::TEXT, b"{\"op\":\"\xFF\"}", mask(around.chance))
+            }
             Evil::Huge => match around.chance.below(2) {
                 0 => put_frame(&mut self.tx, true, frames::TEXT, &[b' '; 70_000], mask(around.chance)),
                 _ => {
                     for _ in 0..1_100 {
-                        put_frame(&mut self.tx, false, if self.strikes == 0 { frames::TEXT } else { 0 }, b" ", [0; 4]);
+                        put_frame(
+                            &mut self.tx,
+                            false,
+                            if self.strikes == 0 { frames::TEXT } else { 0 },
+                            b" ",
+                            [0; 4],
+                        );
                         self.strikes += 1;
                     }
                     self.strikes = 0;
                 }
             },
             Evil::Nonsense => {
-                let text = around.chance.pick(&["nonsense", "[1,2]", "{\"no\":\"op\"}", "{\"op\":7}", "{{{{{{{{{{{{{{{{{{{{", "\"\\"]);
+                let text = around.chance.pick(&[
+                    "nonsense",
+                    "[1,2]",
+                    "{\"no\":\"op\"}",
+                    "{\"op\":7}",
+                    "{{{{{{{{{{{{{{{{{{{{",
+                    "\"\\",
+                ]);
                 self.put_text(around, text);
             }
             Evil::Foreign => self.pry(around),
@@ -174,8 +200,12 @@ impl Client {
                     let re = self.re(super::Pending::Anything);
                     let c = text_of((6 << 112) | u128::from(re));
                     let text = match re % 3 {
-                        0 => format!("{{\"id\":{re},\"op\":\"start\",\"d\":{{\"cid\":\"flood-flood-flood-{re}\"}}}}"),
-                        _ => format!("{{\"id\":{re},\"op\":\"history\",\"d\":{{\"c\":\"{c}\",\"before\":9}}}}"),
+                        0 => format!(
+                            "{{\"id\":{re},\"op\":\"start\",\"d\":{{\"cid\":\"flood-flood-flood-{re}\"}}}}"
+                        ),
+                        _ => {
+                            format!("{{\"id\":{re},\"op\":\"history\",\"d\":{{\"c\":\"{c}\",\"before\":9}}}}")
+                        }
                     };
                     self.put_text(around, &text);
                 }
@@ -184,7 +214,12 @@ impl Client {
                 put_frame(&mut self.tx, true, frames::CLOSE, &1000u16.to_be_bytes(), mask(around.chance));
                 self.stage = Stage::Parting;
             }
-            Evil::Noise | Evil::BadUpgrade | Evil::Silent | Evil::BadToken | Evil::OldTicket | Evil::Unauthenticated => {}
+            Evil::Noise
+            | Evil::BadUpgrade
+            | Evil::Silent
+            | Evil::BadToken
+            | Evil::OldTicket
+            | Evil::Unauthenticated => {}
         }
     }
 
@@ -199,7 +234,13 @@ impl Client {
         let (op, d) = match around.chance.below(6) {
             0 => ("sync", format!("{{\"cursors\":[{{\"c\":\"{c}\",\"s\":0}}]}}")),
             1 => ("history", format!("{{\"c\":\"{c}\",\"before\":99}}")),
-            2 => ("send", format!("{{\"c\":\"{c}\",\"cid\":\"0123456789abcdef\",\"type\":\"text\",\"body\":{}}}", quoted("not mine"))),
+            2 => (
+                "send",
+                format!(
+                    "{{\"c\":\"{c}\",\"cid\":\"0123456789abcdef\",\"type\":\"text\",\"body\":{}}}",
+                    quoted("not mine")
+                ),
+            ),
             3 => ("close", format!("{{\"c\":\"{c}\",\"cid\":\"0123456789abcdef\"}}")),
             4 => ("accept", format!("{{\"c\":\"{c}\",\"cid\":\"0123456789abcdef\"}}")),
             _ => ("typing", format!("{{\"c\":\"{c}\",\"on\":true}}")),

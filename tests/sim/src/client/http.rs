@@ -99,7 +99,11 @@ impl Client {
         let _ = write!(d, "\"device\":\"{}\"", self.device);
         if let Some(session) = self.session.clone() {
             let p = self.count_to_resume(around);
-            let _ = write!(d, ",\"last\":{{\"sid\":\"{}\",\"epoch\":\"{}\",\"p\":{p}}}", session.sid, session.epoch);
+            let _ = write!(
+                d,
+                ",\"last\":{{\"sid\":\"{}\",\"epoch\":\"{}\",\"p\":{p}}}",
+                session.sid, session.epoch
+            );
         }
         d.push('}');
         let own = around.people[self.person].c;
@@ -118,7 +122,8 @@ impl Client {
         {
             self.make_start(around);
         }
-        if let Some(at) = self.outbox.iter().position(|item| !item.flying && item.op.contains("\"op\":\"start\""))
+        if let Some(at) =
+            self.outbox.iter().position(|item| !item.flying && item.op.contains("\"op\":\"start\""))
             && around.chance.percent(70)
         {
             around.marks.hit(Mark::FirstWords);
@@ -160,7 +165,11 @@ impl Client {
         let mut op = format!("\"op\":\"start\",\"d\":{{\"cid\":\"{cid}\"");
         if around.chance.percent(50) {
             let name = format!("V{}", self.person);
-            let _ = write!(op, ",\"name\":\"{name}\",\"page\":\"https://shop.example/{}\",\"locale\":\"de\"", self.number);
+            let _ = write!(
+                op,
+                ",\"name\":\"{name}\",\"page\":\"https://shop.example/{}\",\"locale\":\"de\"",
+                self.number
+            );
         }
         let said = &around.check.intents[intent];
         if with_text {
@@ -186,7 +195,8 @@ fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for part in bytes.chunks(3) {
-        let word = part.iter().fold(0u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - part.len()));
+        let word =
+            part.iter().fold(0u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - part.len()));
         for at in 0..4 {
             match at <= part.len() {
                 true => text.push(LETTERS[(word >> (18 - 6 * at) & 63) as usize] as char),
@@ -201,7 +211,8 @@ fn base64(bytes: &[u8]) -> String {
 mod tests {
     #[test]
     fn base64_is_that_of_rfc_4648() {
-        for (bytes, text) in [(&b"f"[..], "Zg=="), (b"fo", "Zm8="), (b"foo", "Zm9v"), (b"foobar", "Zm9vYmFy")] {
+        for (bytes, text) in [(&b"f"[..], "Zg=="), (b"fo", "Zm8="), (b"foo", "Zm9v"), (b"foobar", "Zm9vYmFy")]
+        {
             assert_eq!(super::base64(bytes), text);
         }
     }

@@ -1,7 +1,7 @@
 //! What a client is told: frames, replies, pushes.
 
 use super::{Around, Client, Pending, Role, Session, Stage, TOLD_KEPT, Wish, id_in};
-use crate::check::{Answer, Audience, Kind};
+use crate::check::{Answer, Audience, Kind, State};
 use crate::frames::{self, Frame};
 use crate::json::Json;
 use crate::marks::Mark;
@@ -40,7 +40,9 @@ impl Client {
                         Ok(envelope) => self.on_envelope(around, &envelope),
                         Err(why) => {
                             let line = String::from_utf8_lossy(line).into_owned();
-                            return around.check.broken(|| format!("an envelope that is not JSON: {why}: {line}"));
+                            return around
+                                .check
+                                .broken(|| format!("an envelope that is not JSON: {why}: {line}"));
                         }
                     }
                     if self.stage == Stage::Off || self.wish != Wish::None {
@@ -48,7 +50,9 @@ impl Client {
                     }
                 }
             }
-            Frame::Ping(payload) => frames::put_frame(&mut self.tx, true, frames::PONG, &payload, [1, 2, 3, 4]),
+            Frame::Ping(payload) => {
+                frames::put_frame(&mut self.tx, true, frames::PONG, &payload, [1, 2, 3, 4])
+            }
             Frame::Pong => {}
             Frame::Close { code, reason } => self.on_close(around, code, &reason),
         }
@@ -137,7 +141,9 @@ impl Client {
         }
         let Some(pending) = self.pending.remove(&re) else {
             let number = self.number;
-            return around.check.broken(|| format!("client {number} got a reply that it did not ask for, or twice: {reply:?}"));
+            return around.check.broken(|| {
+                format!("client {number} got a reply that it did not ask for, or twice: {reply:?}")
+            });
         };
         let err = reply.get("err");
         if err.has("code") {
@@ -170,6 +176,9 @@ impl Client {
         };
         match pending {
             Pending::Durable(intent) => {
+                if code == "rate_limited" {
+                    self.slow_until_us = around.now_us + 2_000_000;
+                }
                 if retry {
                     let after_us = err.get("after_ms").number().unwrap_or(200) * 1_000;
                     let due_us = around.now_us + after_us.min(5_000_000) + around.chance.below(50_000);
@@ -230,11 +239,16 @@ impl Client {
         around.marks.hit(if resumed { Mark::Resumed } else { Mark::NotResumed });
         self.stage = Stage::Live;
         if resumed {
-            around.marks.hit_if(Mark::ResumedReplay, d.get("replay").number().is_some_and(|replay| replay > 0));
-            let known = self.session.as_ref().is_some_and(|session| session.sid == sid && session.epoch == epoch);
+            around
+                .marks
+                .hit_if(Mark::ResumedReplay, d.get("replay").number().is_some_and(|replay| replay > 0));
+            let known =
+                self.session.as_ref().is_some_and(|session| session.sid == sid && session.epoch == epoch);
             if !known || p != self.p {
                 let (number, own) = (self.number, self.p);
-                around.check.broken(|| format!("client {number} resumed at {own} and the server counts {p}: {d:?}"));
+                around
+                    .check
+                    .broken(|| format!("client {number} resumed at {own} and the server counts {p}: {d:?}"));
             }
         } else {
             self.p = p;
@@ -262,19 +276,31 @@ impl Client {
         for head in heads {
             let Some(c) = id_in(head.get("c")) else { continue };
             let person = &mut around.people[self.person];
-            if person.c.is_some_and(|own| own != c) {
-                let own = person.c;
+            if let Some(own) = person.c
+                && own != c
+                && around.check.knows(self.boot, own)
+            {
                 around.check.broken(|| format!("the visitor of {own:x?} has {c:x}"));
             }
             around.people[self.person].c = Some(c);
             around.check.heard_of(self.boot, c);
+            match (State::read(head.get("status").text(), None), head.get("s").number()) {
+                (Some(state), Some(s)) => {
+                    around.check.told_state(self.boot, Audience::Visitor, c, s as u32, state)
+                }
+                _ => return around.check.broken(|| format!("a head without its fields: {head:?}")),
+            }
         }
         self.settle_in(around, resumed);
     }
 
     fn on_stored(&mut self, around: &mut Around<'_>, intent: usize, d: &Json) {
-        let (Some(s), Some(level), Some(_)) = (d.get("s").number(), d.get("level").text(), d.get("ts").number()) else {
-            return around.check.broken(|| format!("an answer to something durable without its fields: {d:?}"));
+        let (Some(s), Some(level), Some(_)) =
+            (d.get("s").number(), d.get("level").text(), d.get("ts").number())
+        else {
+            return around
+                .check
+                .broken(|| format!("an answer to something durable without its fields: {d:?}"));
         };
         let dup = d.get("dup").flag().unwrap_or(false);
         around.marks.hit_if(Mark::Dup, dup);
@@ -291,8 +317,10 @@ impl Client {
         match (kind, of) {
             (Kind::Start, Some(c)) => {
                 let person = &mut around.people[self.person];
-                if person.c.is_some_and(|own| own != c) {
-                    let own = person.c;
+                if let Some(own) = person.c
+                    && own != c
+                    && around.check.knows(self.boot, own)
+                {
                     return around.check.broken(|| format!("the visitor of {own:x?} started {c:x}"));
                 }
                 person.c = Some(c);
@@ -322,11 +350,15 @@ impl Client {
         let mut last = None;
         let mut first = 0;
         for event in events {
-            let (Some(number), own) = (event.get("s").number().map(|number| number as u32), id_in(event.get("c"))) else {
+            let (Some(number), own) =
+                (event.get("s").number().map(|number| number as u32), id_in(event.get("c")))
+            else {
                 return around.check.broken(|| format!("an event of history without a number: {event:?}"));
             };
             if own != Some(c) || number >= before || last.is_some_and(|last| number != last + 1) {
-                return around.check.broken(|| format!("history before {before} of {c:x} has {number} behind {last:?}"));
+                return around
+                    .check
+                    .broken(|| format!("history before {before} of {c:x} has {number} behind {last:?}"));
             }
             if last.is_none() {
                 first = number;
@@ -335,7 +367,9 @@ impl Client {
             around.check.told(self.boot, audience, c, number, event);
         }
         if events.len() as u32 > limit || more != (first > 1) && !events.is_empty() {
-            around.check.broken(|| format!("a page of {} events from {first} with limit {limit} says more: {more}", events.len()));
+            around.check.broken(|| {
+                format!("a page of {} events from {first} with limit {limit} says more: {more}", events.len())
+            });
         }
         let local = self.convs.entry(c).or_default();
         local.asked_history = false;
@@ -395,6 +429,7 @@ impl Client {
             ("conv", Some(c)) if audience == Audience::Agent => {
                 around.marks.hit(Mark::PushConv);
                 around.check.heard_of(self.boot, c);
+                around.check.previewed(self.boot, c, d.get("preview").text().unwrap_or_default());
                 self.queue.retain(|&waiting| waiting != c);
                 if d.get("status").text() == Some("waiting") {
                     self.queue.push(c);
@@ -457,7 +492,9 @@ impl Client {
         {
             let me = self.number;
             let local = local.clone();
-            return around.check.broken(|| format!("client {me} expects {expect} of {c:x} and was told {number}: {local:?}"));
+            return around.check.broken(|| {
+                format!("client {me} expects {expect} of {c:x} and was told {number}: {local:?}")
+            });
         }
         local.expect = Some(number + 1);
         if number == local.last + 1 {
@@ -511,6 +548,10 @@ impl Client {
                 return around.check.broken(|| format!("client {me} has {since} of {c:x} (history {own:?}, limit {limit}) and was answered {push:?}"));
             }
         }
+        match State::read(d.get("status").text(), id_in(d.get("owner"))) {
+            Some(state) => around.check.told_state(self.boot, self.audience(), c, head, state),
+            None => return around.check.broken(|| format!("a state that does not exist: {push:?}")),
+        }
         let local = self.convs.get_mut(&c).expect("made above");
         local.epoch = epoch;
         local.expect = Some(from);
@@ -519,7 +560,9 @@ impl Client {
         local.read_from = from;
         local.asked_history = false;
         for (place, (kind, party)) in
-            [("seen", "visitor"), ("seen", "agent"), ("delivered", "visitor"), ("delivered", "agent")].into_iter().enumerate()
+            [("seen", "visitor"), ("seen", "agent"), ("delivered", "visitor"), ("delivered", "agent")]
+                .into_iter()
+                .enumerate()
         {
             if let Some(at) = d.get(kind).get(party).number() {
                 local.receipts[place] = local.receipts[place].max(at as u32);

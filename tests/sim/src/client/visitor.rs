@@ -68,7 +68,13 @@ impl Client {
             Act::Seen => self.see(around, c),
             Act::Sync => self.sync(around, &[c]),
             Act::History => self.read_some(around, c),
-            Act::Ping => frames::put_frame(&mut self.tx, true, frames::PING, b"are you there", frames::mask(around.chance)),
+            Act::Ping => frames::put_frame(
+                &mut self.tx,
+                true,
+                frames::PING,
+                b"are you there",
+                frames::mask(around.chance),
+            ),
             Act::BadAck => self.ack_badly(around, c),
             Act::Wrong => self.do_wrong(around, c),
             Act::Start => {
@@ -92,7 +98,9 @@ impl Client {
                 .filter(|intent| intent.c == Some(c) && intent.device != self.device && intent.attempts > 0)
                 .map(|intent| intent.cid.clone())
                 .collect();
-            let mine = |cid: &String| around.check.intents.iter().any(|own| own.device == self.device && own.cid == *cid);
+            let mine = |cid: &String| {
+                around.check.intents.iter().any(|own| own.device == self.device && own.cid == *cid)
+            };
             if !others.is_empty() {
                 let other = others[around.chance.index(others.len())].clone();
                 if !mine(&other) {
@@ -156,19 +164,29 @@ impl Client {
             return;
         }
         let used = around.check.intents.iter().find(|intent| {
-            intent.device == self.device && intent.c == Some(c) && intent.acked.is_some() && intent.kind == Kind::Message
+            intent.device == self.device
+                && intent.c == Some(c)
+                && intent.acked.is_some()
+                && intent.kind == Kind::Message
         });
         let Some(cid) = used.map(|intent| intent.cid.clone()) else { return };
         let intent = self.intend(around, Kind::Conflict, Some(c), Some(cid.clone()), "something else");
         let body = quoted(&around.check.intents[intent].body);
-        let op = format!("\"op\":\"send\",\"d\":{{\"c\":\"{}\",\"cid\":\"{cid}\",\"type\":\"text\",\"body\":{body}}}", text_of(c));
+        let op = format!(
+            "\"op\":\"send\",\"d\":{{\"c\":\"{}\",\"cid\":\"{cid}\",\"type\":\"text\",\"body\":{body}}}",
+            text_of(c)
+        );
         self.post(around, intent, op);
     }
 
     pub(super) fn close(&mut self, around: &mut Around<'_>, c: u128) {
         let intent = self.intend(around, Kind::Close, Some(c), None, "");
         let cid = around.check.intents[intent].cid.clone();
-        self.post(around, intent, format!("\"op\":\"close\",\"d\":{{\"c\":\"{}\",\"cid\":\"{cid}\"}}", text_of(c)));
+        self.post(
+            around,
+            intent,
+            format!("\"op\":\"close\",\"d\":{{\"c\":\"{}\",\"cid\":\"{cid}\"}}", text_of(c)),
+        );
     }
 
     pub(super) fn see(&mut self, around: &mut Around<'_>, c: u128) {
@@ -206,9 +224,21 @@ impl Client {
             1 if is_agent => ("start", "{\"cid\":\"0123456789abcdef\"}".to_owned()),
             1 => ("note", format!("{{\"c\":\"{c}\",\"cid\":\"0123456789abcdef\",\"body\":\"no\"}}")),
             2 => ("send", format!("{{\"c\":\"{c}\",\"cid\":\"short\",\"type\":\"text\",\"body\":\"no\"}}")),
-            3 => ("send", format!("{{\"c\":\"{c}\",\"cid\":\"0123456789abcdef\",\"type\":\"text\",\"body\":\"{}\"}}", "y".repeat(10_001))),
+            3 => (
+                "send",
+                format!(
+                    "{{\"c\":\"{c}\",\"cid\":\"0123456789abcdef\",\"type\":\"text\",\"body\":\"{}\"}}",
+                    "y".repeat(10_001)
+                ),
+            ),
             4 => ("dance", "{}".to_owned()),
-            _ => ("send", format!("{{\"c\":\"{}\",\"cid\":\"0123456789abcdef\",\"type\":\"text\",\"body\":\"no\"}}", text_of((6 << 112) | around.chance.u128() >> 16))),
+            _ => (
+                "send",
+                format!(
+                    "{{\"c\":\"{}\",\"cid\":\"0123456789abcdef\",\"type\":\"text\",\"body\":\"no\"}}",
+                    text_of((6 << 112) | around.chance.u128() >> 16)
+                ),
+            ),
         };
         self.ask(around, super::Pending::Anything, op, &d);
     }
