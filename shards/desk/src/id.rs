@@ -101,13 +101,26 @@ pub fn text_of(bits: u128) -> IdText {
     let (high, low) = halves.split_at_mut(HALF);
     for (letters, mut word) in [(top, (bits >> 120) as u64), (high, (bits >> 60) as u64), (low, bits as u64)]
     {
-        for letter in letters.iter_mut().rev() {
-            *letter = ALPHABET[(word & 31) as usize];
-            word >>= 5;
+        // Two letters at a time: ids are most of what is written about a message.
+        for pair in letters.as_chunks_mut::<2>().0.iter_mut().rev() {
+            *pair = PAIRS[(word & 1023) as usize];
+            word >>= 10;
         }
     }
     IdText(text)
 }
+
+/// Every pair of letters, by its ten bits.
+static PAIRS: [[u8; 2]; 1024] = {
+    let mut pairs = [[0; 2]; 1024];
+    let mut bits = 0;
+    while bits < 1024 {
+        pairs[bits] = [ALPHABET[bits >> 5], ALPHABET[bits & 31]];
+        bits += 1;
+    }
+    pairs
+};
+const _: () = assert!(HALF.is_multiple_of(2) && ID_TEXT_SIZE.is_multiple_of(2), "letters come in pairs");
 
 /// The 128 bits of a text form in either case, or `None` if it is not one.
 pub fn bits_of(text: &str) -> Option<u128> {

@@ -379,6 +379,13 @@ impl Conversations {
         if vs == 0 || vs > conversation.vs {
             return None;
         }
+        // What is told is mostly the newest, and no note stands behind that.
+        let guess = vs + (conversation.s - conversation.vs);
+        if head(conversation, &self.store, guess)
+            .is_some_and(|found| found.vs == vs && found.what.for_visitor())
+        {
+            return Some(guess);
+        }
         // The smallest `s` whose event, or the next present one below it, has reached `vs`.
         let (mut low, mut high) = (1, conversation.s);
         while low < high {

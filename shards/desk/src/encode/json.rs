@@ -24,16 +24,28 @@ pub(crate) fn number(out: &mut Vec<u8>, number: u64) {
     let mut digits = [0u8; 20];
     let mut from = digits.len();
     let mut rest = number;
-    loop {
+    while rest >= 10 {
+        from -= 2;
+        digits[from..from + 2].copy_from_slice(&DIGITS[(rest % 100) as usize]);
+        rest /= 100;
+    }
+    if rest > 0 || number == 0 {
         from -= 1;
-        digits[from] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
+        digits[from] = b'0' + rest as u8;
     }
     out.extend_from_slice(&digits[from..]);
 }
+
+/// `00` to `99`.
+static DIGITS: [[u8; 2]; 100] = {
+    let mut digits = [[0; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        digits[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    digits
+};
 
 /// Appends `true` or `false`.
 pub(super) fn flag(out: &mut Vec<u8>, flag: bool) {
