@@ -68,7 +68,7 @@ pub(crate) fn doctor(overrides: Overrides, json: bool) -> Exit {
         Err(error) => findings.push(Finding::fail("cores", error.to_string(), "is /proc mounted?")),
     }
     let shards = layout.as_ref().map_or(1, |layout| layout.plan.shard_cpus.len() as u16);
-    findings.extend([host::locked_memory(), host::memory(&config), host::clock()]);
+    findings.extend([host::locked_memory(shards), host::memory(&config), host::clock()]);
     findings.extend(place::all(&config, shards));
     let worst = findings.iter().map(|finding| finding.state).max().unwrap_or(State::Ok);
     if json {
@@ -115,7 +115,7 @@ mod tests {
             host::filter(),
             host::descriptors(&layout),
             host::cores(&layout),
-            host::locked_memory(),
+            host::locked_memory(1),
             host::memory(&config),
             host::clock(),
         ];

@@ -157,7 +157,7 @@ settings! {
         rate_strikes: u16 = "100" [1..=10_000] hot;
         /// Bytes waiting for a socket above which it is behind and pulls later, in KiB.
         outbox_kib: u32 = "256" [64..=16_384] hot;
-        /// Logins per minute from one address (IPv6: one /64), and twice as many at once. Guessing is slower than this anyway: each takes a fifth of a second of a core.
+        /// Logins per minute from one address (IPv6: one /64), and twice as many at once.
         login_rate: u32 = "30" [1..=60_000] cold;
     }
     /// Sockets and sessions of visitors and agents.

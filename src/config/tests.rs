@@ -223,3 +223,42 @@ fn bounds_that_concern_two_settings_are_kept() {
         ["ringdesk.toml:5: storage.journal_budget_mb: must be at least 768MiB: four segments for each shard"]
     );
 }
+
+/// The table of docs/operations.md.
+fn table() -> String {
+    let mut out =
+        String::from("| setting | default | wants | takes effect | what for |\n|---|---|---|---|---|\n");
+    for setting in SETTINGS.iter() {
+        let bounds =
+            setting.bounds.as_ref().map(|(low, high)| format!(", {low} to {high}")).unwrap_or_default();
+        let wants = setting.wants.replace('|', "\\|");
+        let when = if setting.hot { "SIGHUP" } else { "restart" };
+        let doc: Vec<&str> = setting.doc.iter().map(|line| line.trim()).collect();
+        out.push_str(&format!(
+            "| `{}.{}` | `{}` | {wants}{bounds} | {when} | {} |\n",
+            setting.section,
+            setting.key,
+            setting.default,
+            doc.join(" ")
+        ));
+    }
+    out
+}
+
+#[test]
+fn the_table_in_the_documentation_is_this_list() {
+    const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
+    let text = std::fs::read_to_string(PATH).unwrap();
+    let (before, rest) = text.split_once("<!-- settings -->\n").expect("the table's beginning is marked");
+    let (written, after) = rest.split_once("<!-- end of settings -->").expect("and its end");
+    if std::env::var_os("RINGDESK_WRITE_DOCS").is_some() {
+        let text = format!("{before}<!-- settings -->\n{}<!-- end of settings -->{after}", table());
+        std::fs::write(PATH, text).unwrap();
+    } else {
+        assert_eq!(
+            written,
+            table(),
+            "write it again: RINGDESK_WRITE_DOCS=1 cargo test -p ringdesk table_in_the_documentation"
+        );
+    }
+}

@@ -21,7 +21,7 @@ include!(concat!(env!("OUT_DIR"), "/bundle.rs"));
 /// No inline script, no foreign origin, no frame around us. `connect-src 'self'` covers the web socket of the same host.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; \
                               media-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; \
-                              frame-ancestors 'none'";
+                              frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// The file of this path, if the bundle has it.
 pub(super) fn find(path: &str) -> Option<&'static File> {

@@ -13,6 +13,8 @@ const NEEDED: (u32, u32) = (6, 8);
 const LIKED: (u32, u32) = (6, 12);
 /// Connections below which a host is hardly worth a server.
 const FEW_CONNECTIONS: u64 = 2_000;
+/// What a ring and its buffers may be charged with.
+const RING_BYTES: u64 = 2 << 20;
 /// Memory below which a busy server soon refuses new conversations.
 const LITTLE_MEMORY: u64 = 512 << 20;
 /// The first moment of 2025 in seconds: this program is not older.
@@ -130,18 +132,20 @@ pub(super) fn cores(layout: &Layout) -> Finding {
     }
 }
 
-/// RLIMIT_MEMLOCK, of which rings and their buffers take some.
-pub(super) fn locked_memory() -> Finding {
+/// RLIMIT_MEMLOCK, to which rings and their buffers are charged.
+pub(super) fn locked_memory(shards: u16) -> Finding {
+    let needed = u64::from(shards) * RING_BYTES;
     match edge::limits::read() {
+        Ok(_) if rustix::process::geteuid().is_root() => Finding::ok("locked memory", "root is not bound"),
         Ok(limits) => match limits.memlock {
             None => Finding::ok("locked memory", "unlimited"),
-            Some(bytes) if bytes >= 64 << 20 => {
-                Finding::ok("locked memory", format!("{} MiB may be locked", bytes >> 20))
+            Some(bytes) if bytes >= needed => {
+                Finding::ok("locked memory", format!("{} KiB may be locked", bytes >> 10))
             }
             Some(bytes) => Finding::warn(
                 "locked memory",
-                format!("{} KiB may be locked", bytes >> 10),
-                "rings are charged to it unless the server runs as root: LimitMEMLOCK=infinity in the unit, `ulimit -l unlimited` in the shell",
+                format!("{} KiB may be locked; {shards} rings may need {} KiB", bytes >> 10, needed >> 10),
+                "LimitMEMLOCK=infinity in the unit, `ulimit -l unlimited` in the shell, or fewer shards",
             ),
         },
         Err(error) => Finding::warn("locked memory", error.to_string(), "is /proc mounted?"),
