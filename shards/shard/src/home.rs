@@ -366,7 +366,7 @@ impl Shard {
     pub(crate) fn on_ticket(&mut self, c: ConversationId, ticket: u64) {
         let Some(ix) = self.homes.convs.find(c) else { return };
         let conversation = self.homes.convs.conversation(ix);
-        if conversation.status != Status::Waiting || conversation.ticket == Some(ticket) {
+        if conversation.status != Status::Waiting || conversation.ticket.is_some() {
             return;
         }
         // Without room it goes without one; after a restart it then stands behind those that have one.
