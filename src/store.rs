@@ -73,11 +73,20 @@ pub(crate) struct Store {
 impl Store {
     /// Opens control.db in the data directory, makes it if it is not there, and brings its tables up to date.
     pub(crate) async fn open(data_dir: &Path) -> Result<Store, StoreError> {
+        Store::open_or(data_dir, true).await
+    }
+
+    /// Opens control.db, which must be there: a new and empty one would know none of the accounts that the shards know.
+    pub(crate) async fn open_existing(data_dir: &Path) -> Result<Store, StoreError> {
+        Store::open_or(data_dir, false).await
+    }
+
+    async fn open_or(data_dir: &Path, create: bool) -> Result<Store, StoreError> {
         let path = data_dir.join(FILE);
         let failed = |error| StoreError::Database(path.clone(), error);
         let options = SqliteConnectOptions::new()
             .filename(&path)
-            .create_if_missing(true)
+            .create_if_missing(create)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)

@@ -144,7 +144,7 @@ pub(crate) fn passwd(email: &str, from_stdin: bool, place: DataPlace) -> Exit {
 fn set_password(data_dir: &Path, email: &str, password: &str) -> Result<bool, StoreError> {
     let hash = password::hash(password)?;
     crate::boot::on_a_runtime(async {
-        let store = Store::open(data_dir).await?;
+        let store = Store::open_existing(data_dir).await?;
         let found = store.set_password(email, &hash).await;
         store.close().await;
         found

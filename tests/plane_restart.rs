@@ -53,3 +53,31 @@ fn open_chats_go_on_while_the_control_plane_restarts() {
 fn open_chats_go_on_while_the_control_plane_panics() {
     restart(&[("X-How", "panic")], "1");
 }
+
+#[test]
+fn shards_start_and_serve_without_the_database_and_logins_come_back_with_it() {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.0, &[]);
+    let (email, password) = server.login.clone().unwrap();
+    let ticket = server.login(&email, &password).json()["ticket"].as_str().unwrap().to_owned();
+    server.stop();
+    let (database, aside) = (scratch.0.join("data/control.db"), scratch.0.join("aside"));
+    std::fs::rename(&database, &aside).unwrap();
+
+    let server = Server::begin(&scratch.0, &[]);
+    let mut agent = Socket::agent(&server, &ticket);
+    agent.reply("avail", serde_json::json!({ "state": "online", "cap": 5 }));
+    let mut visitor = Socket::visitor(&server);
+    let first = serde_json::json!({ "cid": cid(2), "type": "text", "body": "hello" });
+    let c = visitor.reply("start", serde_json::json!({ "cid": cid(1), "first": first }))["c"].clone();
+    agent.reply("accept", serde_json::json!({ "c": c, "cid": cid(3) }));
+    assert_eq!(server.readiness(), 503);
+    assert_eq!(server.login(&email, &password).status, 503);
+    assert!(!database.exists(), "an empty one would know nobody");
+
+    std::fs::rename(&aside, &database).unwrap();
+    eventually("ready again", || server.readiness() == 200);
+    assert_eq!(server.login(&email, &password).status, 200);
+    eventually("the follower has all of it", || server.metric("ringdesk_follower_records_total") >= 3.0);
+    server.stop();
+}

@@ -16,7 +16,7 @@ pub(super) async fn store(life: &Life) -> Store {
         if let Some(store) = life.store.get() {
             return store.clone();
         }
-        match Store::open(&life.data_dir).await {
+        match Store::open_existing(&life.data_dir).await {
             Ok(store) => return life.store.get_or_init(|| store).clone(),
             Err(error) => {
                 if !told {
@@ -55,6 +55,9 @@ pub(super) async fn keep(life: Arc<Life>) {
 async fn refresh(life: &Arc<Life>, store: &Store) -> Result<(), StoreError> {
     let known: Known = store.known().await?;
     let last = life.settings.get();
+    if known.site() != last.site {
+        return Err(StoreError::Row("another site than the journals"));
+    }
     let settings = Arc::new(known.with(&life.config(), Some(&last)));
     if settings.version == last.version {
         return Ok(());

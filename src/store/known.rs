@@ -28,6 +28,11 @@ impl Known {
         }
     }
 
+    /// The site.
+    pub(crate) fn site(&self) -> SiteId {
+        self.site
+    }
+
     /// The whole, with the configuration's part laid over it. The version rises above `last` if anything differs from it.
     pub(crate) fn with(self, config: &Config, last: Option<&Settings>) -> Settings {
         let mut settings = Settings {

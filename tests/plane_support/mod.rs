@@ -66,8 +66,20 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one on ports that the kernel chooses and waits until it is ready.
+    /// Starts one and waits until it is ready.
     pub(crate) fn start(scratch: &Path, arguments: &[&str]) -> Server {
+        let server = Server::begin(scratch, arguments);
+        eventually("ready", || server.readiness() == 200);
+        server
+    }
+
+    /// The status of `/readyz`; 0 if nobody answers.
+    pub(crate) fn readiness(&self) -> u16 {
+        self.get(self.admin, "/readyz").map_or(0, |answer| answer.status)
+    }
+
+    /// Starts one on ports that the kernel chooses and waits until it has told where it is.
+    pub(crate) fn begin(scratch: &Path, arguments: &[&str]) -> Server {
         let mut child = ringdesk(scratch)
             .args(["serve", "--data-dir", "data", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .args(arguments)
@@ -98,7 +110,7 @@ impl Server {
             let (email, password) = line.split_once("  password: ").unwrap();
             (email.to_owned(), password.to_owned())
         });
-        let server = Server {
+        Server {
             child,
             public: address(&public),
             admin: address(&told("admin: http://").unwrap()),
@@ -106,11 +118,7 @@ impl Server {
             login,
             key: fs::read_to_string(scratch.join("data/admin.key")).unwrap().trim().to_owned(),
             text,
-        };
-        eventually("ready", || {
-            server.get(server.admin, "/readyz").is_some_and(|answer| answer.status == 200)
-        });
-        server
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
