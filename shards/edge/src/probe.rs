@@ -61,8 +61,8 @@ impl fmt::Display for Refused {
         match self {
             Refused::Missing { filtered: true } => f.write_str(
                 "io_uring_setup answers ENOSYS and a seccomp filter is on this process: the container runtime blocks \
-                 io_uring. Start the container with deploy/seccomp.json (docker run --security-opt \
-                 seccomp=deploy/seccomp.json …; in Kubernetes securityContext.seccompProfile)",
+                 io_uring. Allow io_uring_setup, io_uring_enter and io_uring_register in its seccomp profile (docker run \
+                 --security-opt seccomp=PROFILE …; in Kubernetes securityContext.seccompProfile)",
             ),
             Refused::Missing { filtered: false } => f.write_str(
                 "this kernel has no io_uring (CONFIG_IO_URING is off, or it is older than 5.1): ringdesk needs Linux \
@@ -70,9 +70,9 @@ impl fmt::Display for Refused {
             ),
             Refused::Forbidden { filtered: true } => f.write_str(
                 "io_uring_setup is not permitted: the seccomp filter on this process blocks it, as Docker's and \
-                 containerd's defaults do. Start the container with deploy/seccomp.json (docker run --security-opt \
-                 seccomp=deploy/seccomp.json …; in Kubernetes securityContext.seccompProfile); under systemd see \
-                 SystemCallFilter= in deploy/ringdesk.service",
+                 containerd's defaults do. Allow io_uring_setup, io_uring_enter and io_uring_register in the profile \
+                 (docker run --security-opt seccomp=PROFILE …; in Kubernetes securityContext.seccompProfile); under \
+                 systemd add @aio to SystemCallFilter=",
             ),
             Refused::Forbidden { filtered: false } => f.write_str(
                 "io_uring_setup is not permitted, and no seccomp filter is on this process: a security module refuses \
@@ -216,9 +216,9 @@ mod tests {
     #[test]
     fn every_refusal_names_a_cause_and_a_cure() {
         let refusals = [
-            (Refused::Missing { filtered: true }, "deploy/seccomp.json"),
+            (Refused::Missing { filtered: true }, "io_uring_register in its seccomp profile"),
             (Refused::Missing { filtered: false }, "6.8"),
-            (Refused::Forbidden { filtered: true }, "deploy/seccomp.json"),
+            (Refused::Forbidden { filtered: true }, "@aio"),
             (Refused::Forbidden { filtered: false }, "security module"),
             (Refused::Disabled { value: 1 }, "io_uring_group"),
             (Refused::Disabled { value: 2 }, "sysctl kernel.io_uring_disabled=0"),

@@ -24,6 +24,14 @@ enum Route {
     Upgrade { side: Option<Side>, inbox: Option<InboxId>, size: usize },
 }
 
+/// Whether the page came from this server: a browser's Origin then names the host it asked.
+fn is_own_page(head: &wire::Head<'_>, origin: Option<&str>) -> bool {
+    let host = head.header("host").unwrap_or_default();
+    origin
+        .and_then(|origin| origin.split_once("://"))
+        .is_some_and(|(_, at)| at.as_bytes().eq_ignore_ascii_case(host))
+}
+
 impl Shard {
     pub(crate) fn on_accepted(&mut self, door: Door, peer: SocketAddr) {
         self.counters.accepted += 1;
@@ -136,19 +144,15 @@ impl Shard {
                     self.counters.upgrades_refused += 1;
                     return Route::Refuse(NO_INBOX);
                 };
-                if !found.allows_origin(upgrade.origin) {
+                if !found.allows_origin(upgrade.origin) && !is_own_page(&head, upgrade.origin) {
                     self.counters.upgrades_refused += 1;
                     return Route::Refuse(ORIGIN);
                 }
                 inbox = Some(found.id);
             }
             Some(Side::Agent) => {
-                // The agents' page comes from this server: a browser's Origin names the host it asked.
-                let host = head.header("host").unwrap_or_default();
-                let same = upgrade.origin.is_none_or(|origin| {
-                    origin.split_once("://").is_some_and(|(_, at)| at.as_bytes().eq_ignore_ascii_case(host))
-                });
-                if !same {
+                // Not a browser, or the agents' page of this server.
+                if upgrade.origin.is_some() && !is_own_page(&head, upgrade.origin) {
                     self.counters.upgrades_refused += 1;
                     return Route::Refuse(ORIGIN);
                 }
