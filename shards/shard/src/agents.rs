@@ -207,6 +207,12 @@ impl Shard {
                 session.acked_p = p;
             }
             Ack::At { c, s } => {
+                // A number that was never told says nothing: what he was told may still be on its way.
+                let told = side.ring.iter().filter(|entry| entry.0 == c).map(|entry| entry.1).max();
+                if told.is_none_or(|told| s > told) {
+                    self.counters.acks_ignored += 1;
+                    return;
+                }
                 let mut reached = 0;
                 for entry in side.ring.iter_mut().filter(|entry| entry.0 == c && entry.1 != 0 && entry.1 <= s)
                 {

@@ -235,7 +235,8 @@ impl Checker {
         let what = match self.read(audience, c, push) {
             Ok(what) => what,
             Err(why) => {
-                return self.broken(|| format!("{audience:?} was told {number} of {c:032x}: {why}: {push:?}"));
+                return self
+                    .broken(|| format!("{audience:?} was told {number} of {c:032x}: {why}: {push:?}"));
             }
         };
         if number == 0 {

@@ -19,6 +19,7 @@ use crate::frames;
 use crate::json::quote;
 use crate::marks::{Mark, Marks};
 use crate::plan::{Cut, Plan};
+use crate::trace::Trace;
 use crate::world::Phase;
 
 pub(crate) use hostile::Evil;
@@ -82,6 +83,8 @@ pub(crate) struct Local {
     expect: Option<u32>,
     /// Cursors of syncs that are not answered: (cursor, its epoch, limit).
     syncing: VecDeque<(u32, Option<u64>, u32)>,
+    /// Syncs of former sockets of the session that may still be answered.
+    stale_syncs: usize,
     /// Highest receipts told on this connection: seen by visitor, by agent, delivered to visitor, to agent.
     receipts: [u32; 4],
     /// The lowest number that was read back; 0 = none yet.
@@ -107,6 +110,7 @@ enum Pending {
         c: u128,
         before: u32,
         limit: u32,
+        last: u32,
     },
     Avail,
     Plain,
@@ -141,6 +145,7 @@ pub(crate) struct Around<'a> {
     pub(crate) chance: &'a mut Chance,
     pub(crate) check: &'a mut Checker,
     pub(crate) marks: &'a mut Marks,
+    pub(crate) trace: &'a mut Trace,
     pub(crate) people: &'a mut Vec<Person>,
     pub(crate) plan: &'a Plan,
     pub(crate) phase: Phase,
@@ -306,9 +311,10 @@ impl Client {
             item.flying = false;
         }
         for local in self.convs.values_mut() {
-            if !local.syncing.is_empty() {
+            if !local.syncing.is_empty() || local.stale_syncs > 0 {
                 // It may have been heard, and the answer lost.
                 local.expect = None;
+                local.stale_syncs += local.syncing.len();
                 local.syncing.clear();
             }
             local.receipts = [0; 4];
@@ -465,6 +471,7 @@ impl Client {
         }
         self.acked_p = self.p;
         let p = self.p;
+        around.trace.note("client", self.number as u64, "acks", || format!("p {p}"));
         self.mention(around, "ack", &format!("{{\"p\":{p}}}"));
     }
 
@@ -476,6 +483,9 @@ impl Client {
         let limit = around.chance.weighted(&[(40, 0), (20, 1), (20, 5), (20, 500)]);
         let mut cursors = String::new();
         for &c in of {
+            around
+                .trace
+                .note("client", self.number as u64, "syncs", || format!("{} limit {limit}", text_of(c)));
             let local = self.convs.entry(c).or_default();
             if !cursors.is_empty() {
                 cursors.push(',');
@@ -500,7 +510,8 @@ impl Client {
             limit => format!(",\"limit\":{limit}"),
         };
         let d = format!("{{\"c\":\"{}\",\"before\":{before}{text}}}", text_of(c));
-        self.ask(around, Pending::History { c, before, limit }, "history", &d);
+        let last = self.convs.get(&c).map_or(0, |local| local.last);
+        self.ask(around, Pending::History { c, before, limit, last }, "history", &d);
     }
 }
 
@@ -530,7 +541,8 @@ fn filler(around: &mut Around<'_>) -> String {
     const WORDS: [&str; 8] =
         ["hello", "wo ist", "你好", "\"quoted\"", "back\\slash", "new\nline", "😀", "tab\tbell\u{7}"];
     if around.chance.percent(around.plan.long_percent) {
-        let letters = around.chance.between(500, 9_000) as usize;
+        let most = around.chance.weighted(&[(70, 600), (25, 3_000), (5, 9_500)]);
+        let letters = around.chance.between(100, most) as usize;
         let letter = around.chance.pick(&['x', 'é', '你', '😀']);
         let most = 60_000 / letter.len_utf8();
         return core::iter::repeat_n(letter, letters.min(most)).collect();

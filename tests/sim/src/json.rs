@@ -204,13 +204,15 @@ impl Reader<'_> {
         self.expect(b'"')?;
         let mut out = Vec::new();
         loop {
-            let Some(&byte) = self.text.get(self.at) else { return Err("a string without an end".into()) };
-            self.at += 1;
-            match byte {
+            let rest = &self.text[self.at..];
+            let plain = rest.iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\');
+            let Some(plain) = plain else { return Err("a string without an end".into()) };
+            out.extend_from_slice(&rest[..plain]);
+            self.at += plain + 1;
+            match rest[plain] {
                 b'"' => break,
                 b'\\' => self.escape(&mut out)?,
-                0..=0x1F => return Err(format!("a control character in a string at byte {}", self.at - 1)),
-                _ => out.push(byte),
+                _ => return Err(format!("a control character in a string at byte {}", self.at - 1)),
             }
         }
         String::from_utf8(out).map_err(|_| "a string that is not UTF-8".into())

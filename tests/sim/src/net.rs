@@ -63,6 +63,17 @@ pub(crate) struct Conn {
     trickle: u32,
 }
 
+/// Takes at most `count` bytes from the front.
+fn take_front(queue: &mut VecDeque<u8>, count: usize) -> Vec<u8> {
+    let count = count.min(queue.len());
+    let (first, second) = queue.as_slices();
+    let mut bytes = Vec::with_capacity(count + 64);
+    bytes.extend_from_slice(&first[..count.min(first.len())]);
+    bytes.extend_from_slice(&second[..count - bytes.len()]);
+    queue.drain(..count);
+    bytes
+}
+
 impl World {
     /// Does what a client wants after it was called.
     pub(crate) fn settle_client(&mut self, client: usize) {
@@ -187,13 +198,13 @@ impl World {
         match state.place {
             Place::At { shard, door } => {
                 let count = self.cut(conn, self.conns[conn].up.len().min(32 << 10));
-                let bytes: Vec<u8> = self.conns[conn].up.drain(..count).collect();
+                let bytes = take_front(&mut self.conns[conn].up, count);
                 self.arrive(shard, Done::Received { door, bytes });
                 self.queue_up(conn);
                 self.lost_soon(conn);
             }
             Place::Control => {
-                let bytes: Vec<u8> = self.conns[conn].up.drain(..).collect();
+                let bytes = take_front(&mut self.conns[conn].up, usize::MAX);
                 self.conns[conn].read.extend_from_slice(&bytes);
                 self.after(500, Event::Control(conn));
             }
@@ -312,7 +323,7 @@ impl World {
             return;
         }
         let count = self.cut(conn, self.conns[conn].down.len());
-        let bytes: Vec<u8> = self.conns[conn].down.drain(..count).collect();
+        let bytes = take_front(&mut self.conns[conn].down, count);
         self.trace.note("client", client as u64, "bytes", || {
             String::from_utf8_lossy(&bytes).escape_debug().to_string()
         });
@@ -536,7 +547,8 @@ impl World {
 
     /// Whether a completion for a shard that is not there is dropped.
     pub(crate) fn arrive(&mut self, shard: u16, done: Done) {
-        let delay = self.dice.turns.between(1, 40);
+        let (low, high) = self.plan.turn_us;
+        let delay = self.dice.turns.between(low, high);
         if let Some(Arrival::First) = self.process.as_mut().map(|process| process.arrive(shard, done)) {
             let boot = self.boots;
             self.after(delay, Event::Turn { boot, shard });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use desk::encode::Status;
 use desk::record::{Record, kind};
 use desk::settings::Settings;
-use journal::{BlockBuf, DamageKind, Level, Recovered, Superblock};
+use journal::{BlockBuf, Damage, DamageKind, Level, Recovered, Superblock};
 use mail::{Answer, Letter, NoticeScope, Order, Report};
 use shard::{Builder, Config, Door, Effect, FenceCause, Input, Moved, Now, Shard, StorageError};
 
@@ -162,7 +162,7 @@ impl World {
         self.process = Some(Process { seats, mail, epoch, mono_base_ms, draining: false });
         self.trace.note("process", u64::from(self.boots), "start", String::new);
         self.crashed_in_boot = false;
-        if self.phase == Phase::Chaos && self.crash_in.is_none() {
+        if self.phase == Phase::Chaos && self.crash_in.is_none() && self.crashes < self.plan.crashes_min {
             let every = self.plan.crash_every;
             self.crash_in = Some(self.dice.crash.between(every / 2, every * 3 / 2));
         }
@@ -208,9 +208,7 @@ impl World {
         disk.recovered(&recovered.segments, &recovered.free);
         let superblock = old.begin_boot(&recovered, self.kernel_boot, level);
         self.mark_recovered(&old, &recovered);
-        // A write that was torn in its padding lost nothing, and says so.
-        let damaged = recovered.damage.iter().any(|damage| damage.what != DamageKind::Padding);
-        if damaged || builder.unread() > 0 {
+        if is_damaged(&recovered.damage) || builder.unread() > 0 {
             let unread = builder.unread();
             return self.check.broken(|| {
                 format!(
@@ -428,7 +426,7 @@ impl World {
             Err(error) => return self.check.broken(|| format!("shard {shard} after a clean stop: {error}")),
         };
         match journal::verify(disk, &superblock) {
-            Ok(report) if report.found.sealed && report.is_clean() => {}
+            Ok(report) if report.found.sealed && !is_damaged(&report.found.damage) => {}
             other => self.check.broken(|| format!("shard {shard} after a clean stop: {other:?}")),
         }
     }
@@ -437,7 +435,8 @@ impl World {
 
     pub(crate) fn queue_turn(&mut self, shard: u16) {
         let boot = self.boots;
-        let delay = self.dice.turns.between(1, 40);
+        let (low, high) = self.plan.turn_us;
+        let delay = self.dice.turns.between(low, high);
         let seat = self.seat(shard);
         if !core::mem::replace(&mut seat.turn_queued, true) {
             self.after(delay, Event::Turn { boot, shard });
@@ -986,6 +985,11 @@ impl World {
             self.check.broken(|| format!("shard {shard}: nothing was damaged, and {lost} events are lost"));
         }
     }
+}
+
+/// Whether anything was lost. A write that was torn in its padding lost nothing, and says so.
+fn is_damaged(damage: &[Damage]) -> bool {
+    damage.iter().any(|damage| damage.what != DamageKind::Padding)
 }
 
 /// What is carried through one turn.

@@ -314,7 +314,7 @@ impl World {
                 }
             }
             Phase::Settling => {
-                let quiet = in_phase_us > 2_000_000
+                let quiet = in_phase_us > 400_000
                     && self.process.as_ref().is_some_and(Process::serves)
                     && self.clients.iter().all(|client| {
                         matches!(client.role, Role::Hostile(_))
@@ -330,7 +330,7 @@ impl World {
             }
             Phase::Reading => {
                 let mut read = true;
-                if !self.stopping && in_phase_us > 2_000_000 {
+                if !self.stopping && in_phase_us > 200_000 {
                     self.each_client(|client, around| read &= client.has_read(around));
                     if read {
                         self.stop_for_good();
@@ -397,6 +397,7 @@ impl World {
             chance: &mut self.dice.people,
             check: &mut self.check,
             marks: &mut self.marks,
+            trace: &mut self.trace,
             people: &mut self.people,
             plan: &self.plan,
             phase: self.phase,
@@ -502,9 +503,9 @@ impl Cast {
     fn fill(&mut self, plan: &Plan, chance: &mut Chance) {
         for _ in 0..plan.visitor_count {
             let inbox = text_of(self.settings.inboxes[chance.index(2)].id.bits());
-            let devices = chance.weighted(&[(75, 1), (25, 2)]);
+            let devices = chance.weighted(&[(70, 1), (30, 2)]);
             let person = self.person(inbox, devices, chance);
-            let tabs = chance.weighted(&[(65, 1), (25, 2), (10, 3)]);
+            let tabs = chance.weighted(&[(70, 1), (25, 2), (5, 3)]);
             self.many_tabs |= tabs > 1;
             for tab in 0..tabs.max(devices) {
                 let device = self.people[person].devices[tab % devices].clone();

@@ -32,6 +32,8 @@ pub(crate) struct Intent {
     pub(super) answered_us: Option<u64>,
     /// How often it was sent.
     pub(crate) attempts: u32,
+    /// How often it was answered, however.
+    pub(crate) answers: u32,
     /// Acknowledged under this number of the author's stream.
     pub(crate) acked: Option<u32>,
     /// An answer without `dup` came.
@@ -67,6 +69,7 @@ impl Intent {
             made_us: 0,
             answered_us: None,
             attempts: 0,
+            answers: 0,
             acked: None,
             answered_first: false,
             refused: None,
@@ -266,7 +269,10 @@ impl Checker {
         if intent.rewound {
             return;
         }
-        intent.refused = Some(code.into());
+        // Another attempt that is still on its way may find another state.
+        if intent.attempts == intent.answers {
+            intent.refused = Some(code.into());
+        }
         if intent.acked.is_some() || intent.was_told() {
             let intent = intent.clone();
             self.broken(|| format!("{number} is stored and was refused with {code}: {intent:?}"));

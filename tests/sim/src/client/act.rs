@@ -12,7 +12,7 @@ impl Client {
     pub(crate) fn act(&mut self, around: &mut Around<'_>) {
         let (low, high) = match around.phase {
             Phase::Chaos => around.plan.act_us,
-            Phase::Settling | Phase::Reading => (10_000, 60_000),
+            Phase::Settling | Phase::Reading => (20_000, 80_000),
         };
         match self.stage {
             Stage::Off => {

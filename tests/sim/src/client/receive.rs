@@ -139,6 +139,9 @@ impl Client {
         if matches!(self.role, Role::Hostile(_)) {
             return self.on_hostile_reply(around, reply);
         }
+        around.trace.note("client", self.number as u64, "answered", || {
+            format!("{re} {:?} with {reply:?}", self.pending.get(&re)).chars().take(400).collect()
+        });
         let Some(pending) = self.pending.remove(&re) else {
             let number = self.number;
             return around.check.broken(|| {
@@ -158,7 +161,7 @@ impl Client {
                     around.check.broken(|| format!("a sync of {} was answered with {d:?}", of.len()));
                 }
             }
-            Pending::History { c, before, limit } => self.on_page(around, c, before, limit, d),
+            Pending::History { c, before, limit, last } => self.on_page(around, (c, before, limit, last), d),
             Pending::Avail => {
                 if !d.has("state") || !d.has("cap") {
                     around.check.broken(|| format!("an answer to avail without its fields: {d:?}"));
@@ -176,6 +179,7 @@ impl Client {
         };
         match pending {
             Pending::Durable(intent) => {
+                around.check.intents[intent].answers += 1;
                 if code == "rate_limited" {
                     self.slow_until_us = around.now_us + 2_000_000;
                 }
@@ -257,6 +261,7 @@ impl Client {
             for local in self.convs.values_mut() {
                 local.expect = None;
                 local.synced = false;
+                local.stale_syncs = 0;
             }
         }
         self.session = Some(Session { sid, epoch });
@@ -302,6 +307,7 @@ impl Client {
                 .check
                 .broken(|| format!("an answer to something durable without its fields: {d:?}"));
         };
+        around.check.intents[intent].answers += 1;
         let dup = d.get("dup").flag().unwrap_or(false);
         around.marks.hit_if(Mark::Dup, dup);
         around.marks.hit_if(Mark::DupAfterCrash, dup && around.crashed);
@@ -341,7 +347,7 @@ impl Client {
         }
     }
 
-    fn on_page(&mut self, around: &mut Around<'_>, c: u128, before: u32, limit: u32, d: &Json) {
+    fn on_page(&mut self, around: &mut Around<'_>, (c, before, limit, had): (u128, u32, u32, u32), d: &Json) {
         let (Some(events), Some(more)) = (d.get("events").list(), d.get("more").flag()) else {
             return around.check.broken(|| format!("a page of history without its fields: {d:?}"));
         };
@@ -373,7 +379,7 @@ impl Client {
         }
         let local = self.convs.entry(c).or_default();
         local.asked_history = false;
-        if before > 1 && before <= local.last + 1 && last != Some(before - 1) {
+        if before > 1 && before <= had + 1 && last != Some(before - 1) {
             return around.check.broken(|| format!("history before {before} of {c:x} ends with {last:?}"));
         }
         if before > 1 && before == local.read_from {
@@ -485,6 +491,10 @@ impl Client {
         if self.told.len() > TOLD_KEPT {
             self.told.pop_front();
         }
+        let p = self.p;
+        around.trace.note("client", self.number as u64, "told", || {
+            format!("{} of {}, p {p}", number, super::text_of(c))
+        });
         around.check.told(self.boot, audience, c, number, push);
         let local = self.convs.entry(c).or_default();
         if let Some(expect) = local.expect
@@ -509,8 +519,25 @@ impl Client {
     fn on_sync(&mut self, around: &mut Around<'_>, c: u128, push: &Json) {
         let err = push.get("err");
         let local = self.convs.entry(c).or_default();
-        let asked = local.syncing.pop_front();
+        let stale = local.stale_syncs > 0;
+        let asked = local.syncing.front().copied();
+        around.trace.note("client", self.number as u64, "synced", || {
+            format!(
+                "{} from {:?} of {:?}, asked {asked:?}",
+                super::text_of(c),
+                push.get("d").get("from"),
+                push.get("d").get("head")
+            )
+        });
+        let answers = |client: &mut Client, own: bool| {
+            let local = client.convs.get_mut(&c).expect("made above");
+            match own {
+                true => drop(local.syncing.pop_front()),
+                false => local.stale_syncs -= 1,
+            }
+        };
         if err.has("code") {
+            answers(self, !stale);
             around.marks.hit(Mark::PushSyncError);
             let code = err.get("code").text().unwrap_or_default().to_owned();
             mark_refusal(around, &code);
@@ -543,10 +570,13 @@ impl Client {
                 false => from == since + 1,
                 true => from > since + 1 && head + 1 - from == limit,
             };
-            if !right {
+            answers(self, right || !stale);
+            if !right && !stale {
                 let me = self.number;
                 return around.check.broken(|| format!("client {me} has {since} of {c:x} (history {own:?}, limit {limit}) and was answered {push:?}"));
             }
+        } else if stale {
+            answers(self, false);
         }
         match State::read(d.get("status").text(), id_in(d.get("owner"))) {
             Some(state) => around.check.told_state(self.boot, self.audience(), c, head, state),

@@ -1,9 +1,12 @@
 //! What visitors do.
 
 use super::{Around, Client, filler, quoted, text_of};
-use crate::check::{Audience, Kind};
+use crate::check::{Audience, Intent, Kind};
 use crate::frames;
 use crate::marks::Mark;
+
+/// So many of the last things a device said the server surely remembers (256 in each conversation).
+const REMEMBERED: usize = 120;
 
 #[derive(Clone, Copy)]
 enum Act {
@@ -138,6 +141,8 @@ impl Client {
                     && matches!(intent.kind, Kind::Message | Kind::Note)
             })
             .map(|(number, _)| number)
+            .rev()
+            .take(REMEMBERED)
             .collect();
         if done.is_empty() {
             return;
@@ -163,12 +168,11 @@ impl Client {
             // The first use may be unsaid, and then the second is the first.
             return;
         }
-        let used = around.check.intents.iter().find(|intent| {
-            intent.device == self.device
-                && intent.c == Some(c)
-                && intent.acked.is_some()
-                && intent.kind == Kind::Message
-        });
+        let said =
+            around.check.intents.iter().rev().filter(|intent| intent.device == self.device).take(REMEMBERED);
+        let is_used =
+            |intent: &&Intent| intent.c == Some(c) && intent.acked.is_some() && intent.kind == Kind::Message;
+        let used = said.into_iter().find(is_used);
         let Some(cid) = used.map(|intent| intent.cid.clone()) else { return };
         let intent = self.intend(around, Kind::Conflict, Some(c), Some(cid.clone()), "something else");
         let body = quoted(&around.check.intents[intent].body);
