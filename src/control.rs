@@ -303,7 +303,17 @@ fn refuse(mut stream: std::net::TcpStream) {
 
 /// Binds the private listener.
 pub(crate) fn bind_admin(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
+    // The sockets of a killed process may outlive it by a moment, while its rings are taken apart.
+    let mut tries = 250;
+    let listener = loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tries > 0 => {
+                tries -= 1;
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            bound => break bound?,
+        }
+    };
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use desk::dispatcher::{Out, RefuseCode, RequestRef, Row};
 use desk::encode::{self, AvailView, EventWhat, Status};
 use desk::id::{AgentId, ConversationId};
-use desk::map::IdMap;
+use desk::map::{IdMap, IdSet};
 use desk::request::{Availability, ErrorCode, Scope};
 use mail::{Answer, Ask, Letter, Stored};
 
@@ -25,6 +25,8 @@ pub(crate) struct Lists {
     here: IdMap<AgentId, u16>,
     /// At the dispatcher: doors where each agent has sockets, a bit for each shard.
     doors: IdMap<AgentId, u64>,
+    /// At the dispatcher: agents who said something of themselves, or were taken to be there to work.
+    spoken: IdSet<AgentId>,
     /// At the dispatcher: doors that watch the lists.
     watching: u64,
     /// At the dispatcher: of them, those that missed a row.
@@ -40,6 +42,7 @@ impl Lists {
             wanted: false,
             here: IdMap::default(),
             doors: IdMap::default(),
+            spoken: IdSet::default(),
             watching: 0,
             stale: 0,
             assigns: VecDeque::new(),
@@ -311,10 +314,13 @@ impl Shard {
             self.lists.doors.remove(&agent);
         }
         let known = self.settings.agent(agent).map_or(0, |agent| agent.capacity);
+        // Who comes for the first time and has said nothing is there to work.
+        let new = sessions > 0 && !self.lists.spoken.contains(&agent);
+        let said = said.or(new.then_some((Availability::Online, known)));
+        if said.is_some() {
+            self.lists.spoken.insert(agent);
+        }
         self.dispatch_with(|dispatcher, now, out| {
-            // Who comes for the first time and has said nothing is there to work.
-            let new = sessions > 0 && dispatcher.availability(agent).is_none();
-            let said = said.or(new.then_some((Availability::Online, known)));
             dispatcher.on_presence(now, agent, from, sessions, said, out);
         });
     }

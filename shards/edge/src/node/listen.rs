@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use super::{StartError, Tuning};
 use crate::{address, sys};
@@ -15,7 +16,7 @@ pub(crate) fn open(
 ) -> Result<(SocketAddr, Vec<OwnedFd>), StartError> {
     if wanted.port() != 0 {
         // Two servers on one shared port would silently share its clients, so first ask for it alone.
-        bind(wanted, false).map_err(|error| name(wanted, error))?;
+        bind_alone(wanted).map_err(|error| name(wanted, error))?;
     }
     let first = listener(wanted, tuning).map_err(|error| name(wanted, error))?;
     let actual = local_address(first.as_fd()).map_err(|error| name(wanted, error))?;
@@ -24,6 +25,25 @@ pub(crate) fn open(
         listeners.push(listener(actual, tuning).map_err(|error| name(actual, error))?);
     }
     Ok((actual, listeners))
+}
+
+/// How long a taken port is tried again: the rings of a killed process hold its sockets for a moment longer than it lives.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often.
+const PAUSE: Duration = Duration::from_millis(20);
+
+#[expect(clippy::disallowed_methods, reason = "before any shard runs; nothing else is to be done meanwhile")]
+fn bind_alone(address: SocketAddr) -> io::Result<OwnedFd> {
+    let mut left = PATIENCE.as_millis() / PAUSE.as_millis();
+    loop {
+        match bind(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && left > 0 => {
+                left -= 1;
+                std::thread::sleep(PAUSE);
+            }
+            done => return done,
+        }
+    }
 }
 
 fn name(address: SocketAddr, error: io::Error) -> StartError {
