@@ -230,7 +230,7 @@ impl Checker {
     }
 
     /// Somebody was told a numbered event.
-    pub(crate) fn told(&mut self, boot: u32, audience: Audience, c: u128, number: u32, push: &Json) {
+    pub(crate) fn told(&mut self, boot: u32, audience: Audience, c: u128, number: u32, push: &Json<'_>) {
         self.told += 1;
         let what = match self.read(audience, c, push) {
             Ok(what) => what,
@@ -276,13 +276,13 @@ impl Checker {
     }
 
     /// What a push says, if somebody may have said it.
-    fn read(&self, audience: Audience, c: u128, push: &Json) -> Result<What, String> {
+    fn read(&self, audience: Audience, c: u128, push: &Json<'_>) -> Result<What, String> {
         let op = push.get("op").text().unwrap_or_default();
         let d = push.get("d");
         if d.get("ts").number().is_none() {
             return Err("without a time".into());
         }
-        let id = |json: &Json| json.text().and_then(desk::id::bits_of).ok_or("an id is missing");
+        let id = |json: &Json<'_>| json.text().and_then(desk::id::bits_of).ok_or("an id is missing");
         match op {
             "msg" | "note" => {
                 if op == "note" && audience == Audience::Visitor {

@@ -50,7 +50,7 @@ pub(crate) fn mask(chance: &mut Chance) -> [u8; 4] {
 /// A frame of the server.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Frame {
-    Text(Vec<u8>),
+    Text(String),
     Close { code: Option<u16>, reason: String },
     Pong,
     Ping(Vec<u8>),
@@ -92,8 +92,8 @@ pub(crate) fn take_frame(received: &mut Vec<u8>) -> Result<Option<Frame>, String
         return Err("a control frame of the server over 125 bytes".into());
     }
     match opcode {
-        TEXT => match core::str::from_utf8(&payload) {
-            Ok(_) => Ok(Some(Frame::Text(payload))),
+        TEXT => match String::from_utf8(payload) {
+            Ok(text) => Ok(Some(Frame::Text(text))),
             Err(_) => Err("a text of the server that is not UTF-8".into()),
         },
         CLOSE => read_close(&payload).map(Some),
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(take_frame(&mut received), Ok(None));
         received.push(b'o');
         received.extend_from_slice(&[0x88, 2, 0x0F, 0xA0]);
-        assert_eq!(take_frame(&mut received), Ok(Some(Frame::Text(b"hello".to_vec()))));
+        assert_eq!(take_frame(&mut received), Ok(Some(Frame::Text("hello".into()))));
         assert_eq!(
             take_frame(&mut received),
             Ok(Some(Frame::Close { code: Some(4000), reason: String::new() }))

@@ -1,24 +1,25 @@
 //! JSON, read and written by the simulator's own hand: what the server encodes is not checked with the server's own decoder.
 
 use core::fmt::Write as _;
+use std::borrow::Cow;
 
 /// A JSON value.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Json {
+pub(crate) enum Json<'t> {
     Null,
     Bool(bool),
     Number(u64),
-    Text(String),
-    List(Vec<Json>),
-    Object(Vec<(String, Json)>),
+    Text(Cow<'t, str>),
+    List(Vec<Json<'t>>),
+    Object(Vec<(Cow<'t, str>, Json<'t>)>),
 }
 
-const NULL: Json = Json::Null;
+const NULL: Json<'static> = Json::Null;
 
-impl Json {
+impl<'t> Json<'t> {
     /// Reads one whole value; the protocol's numbers are whole and not negative.
-    pub(crate) fn parse(text: &[u8]) -> Result<Json, String> {
-        let mut reader = Reader { text, at: 0 };
+    pub(crate) fn parse(text: &'t str) -> Result<Json<'t>, String> {
+        let mut reader = Reader { source: text, text: text.as_bytes(), at: 0 };
         let value = reader.value(0)?;
         reader.space();
         match reader.at == text.len() {
@@ -28,7 +29,7 @@ impl Json {
     }
 
     /// The field of an object; `Null` if it is not there.
-    pub(crate) fn get(&self, key: &str) -> &Json {
+    pub(crate) fn get(&self, key: &str) -> &Json<'t> {
         match self {
             Json::Object(fields) => {
                 fields.iter().find(|(name, _)| name == key).map_or(&NULL, |(_, value)| value)
@@ -62,7 +63,7 @@ impl Json {
         }
     }
 
-    pub(crate) fn list(&self) -> Option<&[Json]> {
+    pub(crate) fn list(&self) -> Option<&[Json<'t>]> {
         match self {
             Json::List(list) => Some(list),
             _ => None,
@@ -79,7 +80,7 @@ impl Json {
             Json::Text(text) => mix(6, xxhash_rust::xxh3::xxh3_64(text.as_bytes())),
             Json::List(list) => list.iter().fold(7, |hash, value| mix(hash, value.hash())),
             Json::Object(fields) => {
-                fields.iter().filter(|(key, _)| key != "name").fold(8, |hash, (key, value)| {
+                fields.iter().filter(|(key, _)| *key != "name").fold(8, |hash, (key, value)| {
                     mix(mix(hash, xxhash_rust::xxh3::xxh3_64(key.as_bytes())), value.hash())
                 })
             }
@@ -91,12 +92,13 @@ impl Json {
     }
 }
 
-struct Reader<'a> {
-    text: &'a [u8],
+struct Reader<'t> {
+    source: &'t str,
+    text: &'t [u8],
     at: usize,
 }
 
-impl Reader<'_> {
+impl<'t> Reader<'t> {
     fn space(&mut self) {
         while matches!(self.text.get(self.at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
             self.at += 1;
@@ -113,7 +115,7 @@ impl Reader<'_> {
         }
     }
 
-    fn word(&mut self, word: &str, value: Json) -> Result<Json, String> {
+    fn word(&mut self, word: &str, value: Json<'t>) -> Result<Json<'t>, String> {
         match self.text[self.at..].starts_with(word.as_bytes()) {
             true => {
                 self.at += word.len();
@@ -123,7 +125,7 @@ impl Reader<'_> {
         }
     }
 
-    fn value(&mut self, depth: usize) -> Result<Json, String> {
+    fn value(&mut self, depth: usize) -> Result<Json<'t>, String> {
         self.space();
         if depth > 16 {
             return Err("too deep".into());
@@ -140,7 +142,7 @@ impl Reader<'_> {
         }
     }
 
-    fn digits(&mut self) -> Result<Json, String> {
+    fn digits(&mut self) -> Result<Json<'t>, String> {
         let from = self.at;
         while matches!(self.text.get(self.at), Some(b'0'..=b'9')) {
             self.at += 1;
@@ -152,9 +154,9 @@ impl Reader<'_> {
         digits.parse().map(Json::Number).map_err(|error| format!("{error} at byte {from}"))
     }
 
-    fn object(&mut self, depth: usize) -> Result<Json, String> {
+    fn object(&mut self, depth: usize) -> Result<Json<'t>, String> {
         self.expect(b'{')?;
-        let mut fields: Vec<(String, Json)> = Vec::new();
+        let mut fields: Vec<(Cow<'t, str>, Json<'t>)> = Vec::with_capacity(4);
         self.space();
         if self.text.get(self.at) == Some(&b'}') {
             self.at += 1;
@@ -180,7 +182,7 @@ impl Reader<'_> {
         }
     }
 
-    fn array(&mut self, depth: usize) -> Result<Json, String> {
+    fn array(&mut self, depth: usize) -> Result<Json<'t>, String> {
         self.expect(b'[')?;
         let mut list = Vec::new();
         self.space();
@@ -200,25 +202,33 @@ impl Reader<'_> {
         }
     }
 
-    fn string(&mut self) -> Result<String, String> {
+    fn string(&mut self) -> Result<Cow<'t, str>, String> {
         self.expect(b'"')?;
-        let mut out = Vec::new();
+        let mut out = String::new();
         loop {
-            let rest = &self.text[self.at..];
+            let from = self.at;
+            let rest = &self.text[from..];
             let plain = rest.iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\');
             let Some(plain) = plain else { return Err("a string without an end".into()) };
-            out.extend_from_slice(&rest[..plain]);
+            // The end of a run is ASCII, so it lies between characters.
+            let run = &self.source[from..from + plain];
             self.at += plain + 1;
             match rest[plain] {
-                b'"' => break,
-                b'\\' => self.escape(&mut out)?,
+                b'"' if out.is_empty() => return Ok(Cow::Borrowed(run)),
+                b'"' => {
+                    out.push_str(run);
+                    return Ok(Cow::Owned(out));
+                }
+                b'\\' => {
+                    out.push_str(run);
+                    self.escape(&mut out)?;
+                }
                 _ => return Err(format!("a control character in a string at byte {}", self.at - 1)),
             }
         }
-        String::from_utf8(out).map_err(|_| "a string that is not UTF-8".into())
     }
 
-    fn escape(&mut self, out: &mut Vec<u8>) -> Result<(), String> {
+    fn escape(&mut self, out: &mut String) -> Result<(), String> {
         let Some(&byte) = self.text.get(self.at) else { return Err("a string without an end".into()) };
         self.at += 1;
         let plain = match byte {
@@ -234,12 +244,12 @@ impl Reader<'_> {
                 let digits = core::str::from_utf8(digits).map_err(|_| "a bad escape")?;
                 let code = u32::from_str_radix(digits, 16).map_err(|_| "a bad escape")?;
                 let letter = char::from_u32(code).ok_or("a surrogate, which the server never needs")?;
-                out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+                out.push(letter);
                 return Ok(());
             }
             other => return Err(format!("an unknown escape {other}")),
         };
-        out.push(plain);
+        out.push(char::from(plain));
         Ok(())
     }
 }
@@ -270,16 +280,16 @@ mod tests {
         for text in ["", "plain", "a \"b\" \\ \n \u{1} ü 你 😀"] {
             let mut out = String::new();
             quote(&mut out, text);
-            assert_eq!(Json::parse(out.as_bytes()), Ok(Json::Text(text.into())));
+            assert_eq!(Json::parse(&out), Ok(Json::Text(text.into())));
         }
     }
 
     #[test]
     fn what_is_no_json_of_the_protocol_is_refused() {
         for text in ["", "{", "{\"a\":1,\"a\":2}", "01", "{}x", "\"\u{1}\"", "-1", "[1,]", "\"\\ud800\""] {
-            assert!(Json::parse(text.as_bytes()).is_err(), "{text}");
+            assert!(Json::parse(text).is_err(), "{text}");
         }
-        let value = Json::parse(b" {\"re\":7,\"d\":{\"a\":[1,true,null]}} ").unwrap();
+        let value = Json::parse(" {\"re\":7,\"d\":{\"a\":[1,true,null]}} ").unwrap();
         assert_eq!(value.get("re").number(), Some(7));
         assert_eq!(value.get("d").get("a").list().unwrap().len(), 3);
         assert!(!value.get("d").has("b"));

@@ -98,7 +98,7 @@ impl Plan {
             mailbox_size: chance.weighted(&[(40, 64), (20, 96), (40, 1024)]),
             table_size: chance.weighted(&[(15, 6), (35, 16), (50, 64)]),
             geometry: Geometry {
-                segment_size: chance.weighted(&[(70, 256 << 10), (20, 512 << 10), (10, 1 << 20)]),
+                segment_size: chance.weighted(&[(60, 128 << 10), (25, 256 << 10), (10, 512 << 10), (5, 1 << 20)]),
                 align: chance.weighted(&[(70, 512), (30, 4096)]),
             },
             segment_count_max: chance.weighted(&[(12, 1), (10, 2), (78, 64)]),
@@ -110,7 +110,7 @@ impl Plan {
             agent_count: chance.weighted(&[(50, 1), (35, 2), (15, 3)]),
             hostile_count: chance.weighted(&[(50, 1), (10, 2), (40, 0)]),
             capacity: chance.between(1, 5) as u16,
-            messages_min: chance.between(50, 75),
+            messages_min: chance.between(50, 60),
             events_min: 500,
             crashes_min: chance.weighted(&[(55, 2), (35, 3), (10, 6)]),
             crash_every: chance.weighted(&[(30, 150), (50, 500), (20, 1500)]),

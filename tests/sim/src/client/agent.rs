@@ -167,7 +167,7 @@ impl Client {
         );
     }
 
-    pub(super) fn on_offer(&mut self, around: &mut Around<'_>, c: u128, d: &Json) {
+    pub(super) fn on_offer(&mut self, around: &mut Around<'_>, c: u128, d: &Json<'_>) {
         let (Some(offer), Some(_)) = (d.get("offer").number(), d.get("ttl_ms").number()) else {
             return around.check.broken(|| format!("an offer without its fields: {d:?}"));
         };
@@ -198,7 +198,7 @@ impl Client {
         }
     }
 
-    pub(super) fn on_list(&mut self, around: &mut Around<'_>, d: &Json) {
+    pub(super) fn on_list(&mut self, around: &mut Around<'_>, d: &Json<'_>) {
         around.marks.hit(Mark::PushList);
         let (Some(convs), Some(_), Some(scope)) =
             (d.get("convs").list(), d.get("total").number(), d.get("scope").text())
@@ -230,7 +230,7 @@ impl Client {
     }
 
     /// A numbered event, for what an agent believes.
-    pub(super) fn on_event(&mut self, around: &mut Around<'_>, c: u128, push: &Json) {
+    pub(super) fn on_event(&mut self, around: &mut Around<'_>, c: u128, push: &Json<'_>) {
         if !self.is_agent() {
             return;
         }

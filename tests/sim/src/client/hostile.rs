@@ -124,7 +124,7 @@ impl Client {
     }
 
     /// An answer to a hostile client that is no refusal: never anything of somebody else.
-    pub(super) fn on_hostile_answer(&mut self, around: &mut Around<'_>, d: &Json) {
+    pub(super) fn on_hostile_answer(&mut self, around: &mut Around<'_>, d: &Json<'_>) {
         if d.has("sid") {
             self.stage = Stage::Live;
             return;

@@ -35,11 +35,11 @@ impl Client {
     fn on_frame(&mut self, around: &mut Around<'_>, frame: Frame) {
         match frame {
             Frame::Text(text) => {
-                for line in text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+                for line in text.split('\n').filter(|line| !line.is_empty()) {
                     match Json::parse(line) {
                         Ok(envelope) => self.on_envelope(around, &envelope),
                         Err(why) => {
-                            let line = String::from_utf8_lossy(line).into_owned();
+                            let line = line.to_owned();
                             return around
                                 .check
                                 .broken(|| format!("an envelope that is not JSON: {why}: {line}"));
@@ -119,7 +119,7 @@ impl Client {
         }
     }
 
-    fn on_envelope(&mut self, around: &mut Around<'_>, envelope: &Json) {
+    fn on_envelope(&mut self, around: &mut Around<'_>, envelope: &Json<'_>) {
         if envelope.is_empty_object() {
             around.marks.hit(Mark::PushHeartbeat);
             if !self.lazy || around.chance.percent(70) {
@@ -135,7 +135,7 @@ impl Client {
 
     // Replies.
 
-    fn on_reply(&mut self, around: &mut Around<'_>, re: u32, reply: &Json) {
+    fn on_reply(&mut self, around: &mut Around<'_>, re: u32, reply: &Json<'_>) {
         if matches!(self.role, Role::Hostile(_)) {
             return self.on_hostile_reply(around, reply);
         }
@@ -171,7 +171,7 @@ impl Client {
         }
     }
 
-    fn on_refusal(&mut self, around: &mut Around<'_>, pending: Pending, err: &Json) {
+    fn on_refusal(&mut self, around: &mut Around<'_>, pending: Pending, err: &Json<'_>) {
         let code = err.get("code").text().unwrap_or_default().to_owned();
         mark_refusal(around, &code);
         let (Some(retry), Some(_)) = (err.get("retry").flag(), err.get("msg").text()) else {
@@ -216,7 +216,7 @@ impl Client {
         }
     }
 
-    fn on_ready(&mut self, around: &mut Around<'_>, d: &Json) {
+    fn on_ready(&mut self, around: &mut Around<'_>, d: &Json<'_>) {
         let fields = ["sid", "epoch", "me"].map(|field| d.get(field).text().map(str::to_owned));
         let ([Some(sid), Some(epoch), Some(_)], Some(me), Some(p), Some(resumed)) =
             (fields, id_in(d.get("me")), d.get("p").number(), d.get("resumed").flag())
@@ -299,7 +299,7 @@ impl Client {
         self.settle_in(around, resumed);
     }
 
-    fn on_stored(&mut self, around: &mut Around<'_>, intent: usize, d: &Json) {
+    fn on_stored(&mut self, around: &mut Around<'_>, intent: usize, d: &Json<'_>) {
         let (Some(s), Some(level), Some(_)) =
             (d.get("s").number(), d.get("level").text(), d.get("ts").number())
         else {
@@ -347,7 +347,7 @@ impl Client {
         }
     }
 
-    fn on_page(&mut self, around: &mut Around<'_>, (c, before, limit, had): (u128, u32, u32, u32), d: &Json) {
+    fn on_page(&mut self, around: &mut Around<'_>, (c, before, limit, had): (u128, u32, u32, u32), d: &Json<'_>) {
         let (Some(events), Some(more)) = (d.get("events").list(), d.get("more").flag()) else {
             return around.check.broken(|| format!("a page of history without its fields: {d:?}"));
         };
@@ -389,7 +389,7 @@ impl Client {
 
     // Pushes.
 
-    fn on_push(&mut self, around: &mut Around<'_>, push: &Json) {
+    fn on_push(&mut self, around: &mut Around<'_>, push: &Json<'_>) {
         let op = push.get("op").text().unwrap_or_default();
         let c = id_in(push.get("c"));
         let d = push.get("d");
@@ -472,7 +472,7 @@ impl Client {
     }
 
     /// A numbered event: exactly the next one of its conversation.
-    fn on_numbered(&mut self, around: &mut Around<'_>, c: u128, push: &Json) {
+    fn on_numbered(&mut self, around: &mut Around<'_>, c: u128, push: &Json<'_>) {
         let Some(number) = push.get("s").number().map(|number| number as u32) else {
             return around.check.broken(|| format!("an event without a number: {push:?}"));
         };
@@ -516,7 +516,7 @@ impl Client {
         self.on_event(around, c, push);
     }
 
-    fn on_sync(&mut self, around: &mut Around<'_>, c: u128, push: &Json) {
+    fn on_sync(&mut self, around: &mut Around<'_>, c: u128, push: &Json<'_>) {
         let err = push.get("err");
         let local = self.convs.entry(c).or_default();
         let stale = local.stale_syncs > 0;
@@ -600,7 +600,7 @@ impl Client {
         }
     }
 
-    fn on_receipt(&mut self, around: &mut Around<'_>, c: u128, seen: bool, d: &Json) {
+    fn on_receipt(&mut self, around: &mut Around<'_>, c: u128, seen: bool, d: &Json<'_>) {
         around.marks.hit(if seen { Mark::PushSeen } else { Mark::PushDelivered });
         let (who, s) = (d.get("who").text(), d.get("s").number().map(|s| s as u32));
         let (party, Some(s)) = (
@@ -663,7 +663,7 @@ fn mark_refusal(around: &mut Around<'_>, code: &str) {
 }
 
 impl Client {
-    fn on_hostile_reply(&mut self, around: &mut Around<'_>, reply: &Json) {
+    fn on_hostile_reply(&mut self, around: &mut Around<'_>, reply: &Json<'_>) {
         let err = reply.get("err");
         if let Some(code) = err.get("code").text() {
             let code = code.to_owned();
