@@ -369,6 +369,11 @@ impl Dispatcher {
         self.agents.get(agent).map_or(0, agents::Agent::load)
     }
 
+    /// Whether a home has announced it and it waits or is open.
+    pub fn is_known(&self, c: ConversationId) -> bool {
+        self.known.contains_key(&c)
+    }
+
     /// An agent's state and capacity, if he ever said or had anything.
     pub fn availability(&self, agent: AgentId) -> Option<(Availability, u16)> {
         self.agents.get(agent).map(|agent| (agent.state, agent.cap))

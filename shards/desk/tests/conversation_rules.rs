@@ -61,13 +61,21 @@ fn an_event_reads_back_with_its_author_and_his_name() {
     assert_eq!(from.id, world.visitors[0].bits());
     let event = world.conversations.event(ix, 2).unwrap();
     let EventWhat::Note { from, body } = event.what else { panic!("{event:?}") };
-    assert_eq!((from.id, from.name, body), (world.agents[1].bits(), "Agent 1", "note"));
+    assert_eq!(
+        (from.id, from.name, body),
+        (world.agents[1].bits(), "", "note"),
+        "as it was told, before he joined"
+    );
     let joined = world.conversations.event(ix, 3).unwrap().what;
     assert_eq!(joined, EventWhat::Joined { agent: world.agents[1], name: "Agent 1" });
     assert!(matches!(world.conversations.event(ix, 4).unwrap().what, EventWhat::Closed { .. }));
     assert!(matches!(world.conversations.event(ix, 5).unwrap().what, EventWhat::Reopened { .. }));
     assert_eq!(world.conversations.event(ix, 6), None);
     assert_eq!(world.conversations.event(ix, 0), None);
+    world.say(ix, agent, true, 2, 3, "another").unwrap();
+    let event = world.conversations.event(ix, 6).unwrap();
+    let EventWhat::Note { from, .. } = event.what else { panic!("{event:?}") };
+    assert_eq!(from.name, "Agent 1", "he has joined by now");
     assert_eq!(world.conversations.missing(ix), None);
 }
 

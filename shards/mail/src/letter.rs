@@ -171,8 +171,9 @@ pub enum Letter {
         c: ConversationId,
         /// Its new owner.
         agent: AgentId,
-        /// The owner epoch the dispatcher believes in.
-        expect_epoch: u32,
+        /// The owner epoch the dispatcher believes in; `None` if it does not know the conversation: then nothing is assigned, and the home's word says
+        /// whether there is such a conversation and whether this very request was granted before.
+        expect_epoch: Option<u32>,
         /// Who accepted.
         request: RequestRef,
     },
@@ -187,6 +188,8 @@ pub enum Letter {
         agent: AgentId,
         /// Who accepted.
         request: RequestRef,
+        /// It was only asked about.
+        asked: bool,
         /// Epoch and answer, or the refusal.
         result: Result<(u32, Stored), ErrorCode>,
     },

@@ -36,6 +36,7 @@ pub(crate) enum Due {
         c: ConversationId,
         agent: AgentId,
         request: RequestRef,
+        asked: bool,
         result: Result<(u32, Stored), ErrorCode>,
     },
     /// Answer a listener at another door.

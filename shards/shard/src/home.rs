@@ -330,23 +330,31 @@ impl Shard {
         from: u16,
         c: ConversationId,
         agent: AgentId,
-        expect_epoch: u32,
+        expect_epoch: Option<u32>,
         request: desk::dispatcher::RequestRef,
     ) {
-        let refused = |code| Due::Assigned { to: from, c, agent, request, result: Err(code) };
+        let asked = expect_epoch.is_none();
+        let refused = |code| Due::Assigned { to: from, c, agent, request, asked, result: Err(code) };
         let Some(ix) = self.homes.convs.find(c) else { return self.due(refused(ErrorCode::NotFound)) };
         if let Err(code) = self.log_takes(0) {
             return self.due(refused(code));
         }
-        let epoch_now = self.homes.convs.conversation(ix).epoch;
+        let conversation = self.homes.convs.conversation(ix);
+        let (epoch_now, is_waiting) = (conversation.epoch, conversation.status == Status::Waiting);
+        // No conversation gets that far: what is only asked about is never assigned.
+        let expected = expect_epoch.unwrap_or(u32::MAX);
         let (s, vs, epoch) =
-            match self.homes.convs.decide_assign(ix, agent, expect_epoch, request.device, request.cid) {
+            match self.homes.convs.decide_assign(ix, agent, expected, request.device, request.cid) {
+                // The announcement is on its way to the dispatcher.
+                Err(Refusal::Stale) if asked && is_waiting => {
+                    return self.due(refused(ErrorCode::Unavailable));
+                }
                 Err(refusal) => return self.due(refused(code_of(refusal))),
                 Ok(Assign::Known { s, vs, ts_ms }) => {
                     self.counters.duplicates += 1;
                     let stored = Stored { s, vs, ts_ms, dup: true };
                     let result = Ok((epoch_now, stored));
-                    return self.due(Due::Assigned { to: from, c, agent, request, result });
+                    return self.due(Due::Assigned { to: from, c, agent, request, asked, result });
                 }
                 Ok(Assign::New { s, vs, epoch }) => (s, vs, epoch),
             };
@@ -357,7 +365,7 @@ impl Shard {
         let record = Record::Assigned(Assigned { c, s, vs, ts_ms, agent, agent_name, epoch, device, cid });
         self.write(&record);
         let result = Ok((epoch, Stored { s, vs, ts_ms, dup: false }));
-        self.due(Due::Assigned { to: from, c, agent, request, result });
+        self.due(Due::Assigned { to: from, c, agent, request, asked, result });
         self.due(Due::Event { ix, s, vs });
         self.changed(ix);
     }

@@ -94,9 +94,9 @@ impl Shard {
                 self.post.on_answer(from);
                 self.on_answer(ask, answer);
             }
-            Letter::AssignResult { c, agent, request, result } => {
+            Letter::AssignResult { c, agent, request, asked, result } => {
                 self.post.on_answer(from);
-                self.on_assign_result(c, agent, request, result);
+                self.on_assign_result(c, agent, request, asked, result);
             }
             Letter::Event { c, s, push } => {
                 self.on_event(c, s, &push);

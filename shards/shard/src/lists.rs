@@ -173,6 +173,7 @@ impl Shard {
         match out {
             Out::Ticket { home, c, ticket } => self.post.post_or_owe(home, Letter::Ticket { c, ticket }),
             Out::Assign { home, c, agent, expect_epoch, request } => {
+                let expect_epoch = Some(expect_epoch);
                 self.lists.assigns.push_back((home, Letter::Assign { c, agent, expect_epoch, request }));
                 self.post_assigns();
             }
@@ -265,6 +266,13 @@ impl Shard {
         c: ConversationId,
         offer: Option<u64>,
     ) {
+        let dispatcher = self.dispatcher.as_ref().expect("only the dispatcher's shard gets its letters");
+        if dispatcher.is_whole() && !dispatcher.is_known(c) {
+            // Closed, or on its way here, or none: only the home can tell.
+            let letter = Letter::Assign { c, agent, expect_epoch: None, request };
+            self.lists.assigns.push_back((self.home_of(c.slot()), letter));
+            return self.post_assigns();
+        }
         self.dispatch_with(|dispatcher, now, out| dispatcher.on_accept(now, agent, c, offer, request, out));
     }
 
@@ -277,12 +285,15 @@ impl Shard {
         c: ConversationId,
         agent: AgentId,
         request: RequestRef,
+        asked: bool,
         result: Result<(u32, Stored), ErrorCode>,
     ) {
-        let epoch = result.map(|(epoch, _)| epoch).map_err(|_| ());
-        self.dispatch_with(|dispatcher, now, out| {
-            dispatcher.on_assign_result(now, c, agent, request, epoch, out)
-        });
+        if !asked {
+            let epoch = result.map(|(epoch, _)| epoch).map_err(|_| ());
+            self.dispatch_with(|dispatcher, now, out| {
+                dispatcher.on_assign_result(now, c, agent, request, epoch, out)
+            });
+        }
         let answer = match result {
             Ok((_, stored)) => Answer::Stored(stored),
             Err(code) => Answer::Refused(code),

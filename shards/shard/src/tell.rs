@@ -46,8 +46,8 @@ impl Shard {
                     self.homes.to_announce.push_back(ix);
                 }
             }
-            Due::Assigned { to, c, agent, request, result } => {
-                self.post.post(to, Letter::AssignResult { c, agent, request, result });
+            Due::Assigned { to, c, agent, request, asked, result } => {
+                self.post.post(to, Letter::AssignResult { c, agent, request, asked, result });
             }
             Due::Listen { from, ask, c, since, limit } => self.answer_listen(from, ask, c, since, limit),
             Due::VisitorSync { session, generation, c, since, limit } => {

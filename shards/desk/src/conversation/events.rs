@@ -268,7 +268,8 @@ fn intern_agent(conversation: &mut Conversation, store: &mut Store, event: &NewE
         return conversation.agents.count() - 1;
     };
     let known = u32::from_le_bytes(part(conversation.agents.at(store, index), 16));
-    if joined > known {
+    // The first one stays: a later name must not change what was told under an earlier number.
+    if joined > 0 && (known == 0 || joined < known) {
         entry[16..].copy_from_slice(&joined.to_le_bytes());
         conversation.agents.set(store, index, entry);
     }
@@ -294,22 +295,22 @@ impl Conversations {
         let head = head(conversation, &self.store, s)?;
         let body = head.body(&self.store);
         let what = match head.what {
-            What::Message => EventWhat::Message { from: self.author(ix, &head), body },
-            What::Note => EventWhat::Note { from: self.author(ix, &head), body },
+            What::Message => EventWhat::Message { from: self.author(ix, s, &head), body },
+            What::Note => EventWhat::Note { from: self.author(ix, s, &head), body },
             What::Assigned => EventWhat::Joined {
                 agent: head.agent(conversation, &self.store).expect("only an agent is assigned"),
                 name: body,
             },
-            What::Closed => EventWhat::Closed { by: self.author(ix, &head) },
-            What::Reopened => EventWhat::Reopened { by: self.author(ix, &head) },
+            What::Closed => EventWhat::Closed { by: self.author(ix, s, &head) },
+            What::Reopened => EventWhat::Reopened { by: self.author(ix, s, &head) },
         };
         Some(EventView { c: conversation.id, s, vs: head.vs, ts: head.ts_ms, what })
     }
 
-    fn author(&self, ix: ConvIx, head: &Head) -> Author<'_> {
+    fn author(&self, ix: ConvIx, s: u32, head: &Head) -> Author<'_> {
         let conversation = self.conversation(ix);
         if let Some(agent) = head.agent(conversation, &self.store) {
-            return Author { kind: AuthorKind::Agent, id: agent.bits(), name: self.agent_name(ix, agent) };
+            return Author { kind: AuthorKind::Agent, id: agent.bits(), name: self.name_at(ix, agent, s) };
         }
         if head.is_by_visitor() {
             let name = self.name(ix);
@@ -318,11 +319,17 @@ impl Conversations {
         Author { kind: AuthorKind::System, id: 0, name: "" }
     }
 
-    /// The name of an agent as his latest assignment here told it; empty if he was never the owner.
+    /// The name of an agent as his first assignment here told it; empty if he was never the owner.
     pub fn agent_name(&self, ix: ConvIx, agent: AgentId) -> &str {
+        self.name_at(ix, agent, u32::MAX)
+    }
+
+    /// The same, as it was known when event `s` was told. What is told under a number never changes, so a note before the first assignment has no name.
+    fn name_at(&self, ix: ConvIx, agent: AgentId, s: u32) -> &str {
         let conversation = self.conversation(ix);
         find_agent(conversation, &self.store, agent.bits())
             .map(|index| u32::from_le_bytes(part(conversation.agents.at(&self.store, index), 16)))
+            .filter(|&joined| joined <= s)
             .and_then(|joined| head(conversation, &self.store, joined))
             .map_or("", |head| head.body(&self.store))
     }
