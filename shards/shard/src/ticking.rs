@@ -18,6 +18,8 @@ use crate::stop::Stopping;
 const SILENCE: u32 = 100;
 /// How long a peer may take to answer our close frame, in tenths of a second.
 const CLOSING: u32 = 20;
+/// What a slot without conversations takes off the budget: looking at it is not free, and a round over empty ones need not be short.
+const EMPTY_SLOT_COST: u64 = 512;
 /// A whole round over all sockets takes this many ticks.
 const SCAN_TICKS: usize = 10;
 
@@ -263,8 +265,7 @@ impl Shard {
                 size
             });
             self.counters.checkpoint_bytes += spent;
-            // An empty slot costs a little too, so that a turn ends.
-            let cost = spent.max(64);
+            let cost = spent.max(EMPTY_SLOT_COST);
             self.log.checkpoint.spend(cost);
             left = left.saturating_sub(cost);
             if done {
