@@ -10,6 +10,8 @@ pub mod dispatcher;
 pub mod encode;
 pub mod id;
 pub mod map;
+#[doc(hidden)]
+pub mod plant;
 pub mod record;
 pub mod request;
 pub mod settings;

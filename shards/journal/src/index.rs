@@ -54,6 +54,9 @@ impl Boots {
 
     /// Whether a block that fits its place belongs to the log, and is not what an older boot left there.
     pub(crate) fn admit(&self, header: &BlockHeader, boot_before: u64) -> bool {
+        if crate::plant::is("no-boot-id") {
+            return true;
+        }
         let known = header.boot_id <= self.last_boot;
         let too_late = self.clean_end.is_some_and(|end| known && header.end() > end);
         let too_young = header.offset < self.last_start && header.boot_id >= self.last_boot;

@@ -13,6 +13,8 @@ mod header;
 mod index;
 mod little;
 mod medium;
+#[doc(hidden)]
+pub mod plant;
 mod reader;
 mod record;
 mod recover;

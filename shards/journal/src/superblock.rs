@@ -31,6 +31,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::geometry::{Geometry, GeometryError, LogOffset};
 use crate::header::{Identity, Level};
 use crate::little::{first_nonzero, put_u16, put_u32, put_u64, u16_at, u32_at, u64_at};
+use crate::plant;
 use crate::recover::Recovered;
 
 /// How many copies there are.
@@ -153,7 +154,8 @@ impl Superblock {
             clean_end: None,
             kernel_boot,
             level,
-            history_epoch: self.history_epoch + u64::from(recovered.rewound),
+            history_epoch: self.history_epoch
+                + u64::from(recovered.rewound && !plant::is("history-epoch-kept")),
             ..self.clone()
         }
     }

@@ -151,6 +151,9 @@ impl<'a> Walk<'a> {
             self.found.cut = Some(Cut { at: header.offset, beyond: acknowledged_to });
         } else {
             self.found.torn_tail = Some(TornTail { at: header.offset, size: header.size() });
+            if crate::plant::is("append-behind-the-torn-tail") {
+                self.at = header.end();
+            }
         }
         Ok(true)
     }
@@ -263,6 +266,12 @@ impl<'a> Walk<'a> {
                     && self.found.torn_tail.is_none()
             }),
         };
+        if crate::plant::is("append-before-the-end")
+            && let Some(last) = self.last
+            && last.offset >= self.superblock.start
+        {
+            self.at = last.offset;
+        }
         self.found.end = self.at;
         self.leave_a_short_file(observer);
         self.count_files(observer);

@@ -7,6 +7,7 @@ use desk::request::{Ack, ErrorCode, Op, Scope, body_hash, fingerprint};
 use mail::{Answer, Ask, Letter, SaidBy};
 
 use crate::door::{NONE, tenths};
+use crate::plant;
 use crate::session::{LISTENING_MAX, SyncAsk, Who};
 use crate::shard::Shard;
 
@@ -194,6 +195,11 @@ impl Shard {
         let Who::Agent(side) = &mut session.who else { unreachable!("agents only") };
         match ack {
             Ack::P(p) => {
+                let backwards = p < session.acked_p && plant::is("ack-moves-backwards");
+                if backwards {
+                    session.acked_p = p;
+                    return;
+                }
                 if p <= session.acked_p || p > session.told_p {
                     self.counters.acks_ignored += u64::from(p != session.acked_p);
                     return;
@@ -209,7 +215,7 @@ impl Shard {
             Ack::At { c, s } => {
                 // A number that was never told says nothing: what he was told may still be on its way.
                 let told = side.ring.iter().filter(|entry| entry.0 == c).map(|entry| entry.1).max();
-                if told.is_none_or(|told| s > told) {
+                if told.is_none_or(|told| s > told && !plant::is("ack-of-untold-accepted")) {
                     self.counters.acks_ignored += 1;
                     return;
                 }
@@ -384,7 +390,7 @@ impl Shard {
     /// Writes a durable event to an agent's socket, if his session may be told more now.
     fn tell_agent(&mut self, index: u32, c: ConversationId, s: u32, text: &[u8]) -> bool {
         if !self.may_tell(index) {
-            return false;
+            return plant::is("slow-reader-drops") && self.sessions.get(index).door != NONE;
         }
         let session = self.sessions.at(index);
         session.told_p += 1;
@@ -531,7 +537,7 @@ impl Shard {
     /// Whether a session has a socket that takes more, and room for more unacknowledged events.
     pub(crate) fn could_tell(&self, index: u32) -> bool {
         let session = self.sessions.get(index);
-        if session.door == NONE || !session.is_ready {
+        if session.door == NONE || !(session.is_ready || plant::is("told-before-ready")) {
             return false;
         }
         let limits = &self.settings.limits;

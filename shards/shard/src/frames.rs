@@ -7,6 +7,7 @@ use wire::{Message, Place};
 use crate::door::{NONE, Phase, tenths};
 use crate::effect::Effect;
 use crate::input::Door;
+use crate::plant;
 use crate::shard::Shard;
 
 /// Messages that are no envelopes before the client is told that it is none of ours.
@@ -119,8 +120,13 @@ impl Shard {
                 Ok((used, message)) => {
                     let base = at;
                     at += used;
-                    if let Some(message) = message {
-                        self.on_message(door, message, buffer, base);
+                    match message {
+                        Some(message) => self.on_message(door, message, buffer, base),
+                        None if at == size && plant::is("partial-frame-dropped") => {
+                            let conn = self.doors.at(door.index);
+                            conn.decoder.reset(&mut self.partials);
+                        }
+                        None => {}
                     }
                 }
             }

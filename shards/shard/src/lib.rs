@@ -29,6 +29,8 @@ mod input;
 mod letters;
 mod lists;
 mod log;
+#[doc(hidden)]
+pub mod plant;
 mod pool;
 mod post;
 mod session;

@@ -11,6 +11,7 @@ use mail::{Answer, Ask, Letter, Stored};
 
 use crate::door::NONE;
 use crate::home::Homes;
+use crate::plant;
 use crate::session::Who;
 use crate::shard::Shard;
 
@@ -132,7 +133,7 @@ fn row_of(homes: &Homes, ix: desk::conversation::ConvIx) -> Row {
         status: conversation.status,
         owner: conversation.owner,
         epoch: conversation.epoch,
-        ticket: conversation.ticket,
+        ticket: conversation.ticket.filter(|_| !plant::is("queue-jumps-after-restart")),
         since_ms: conversation.changed_ms,
         name: desk::dispatcher::Short::new(homes.convs.name(ix)),
         preview: desk::dispatcher::Short::new(durable_preview(homes, ix)),

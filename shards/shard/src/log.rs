@@ -7,6 +7,7 @@ use journal::{
 
 use crate::effect::{Effect, FenceCause};
 use crate::input::StorageError;
+use crate::plant;
 
 /// Body bytes that must fit in the open block before a socket's next frame is taken: the records of a whole frame of small messages.
 const FRAME_ROOM: usize = 256 * 1024;
@@ -166,6 +167,9 @@ impl Log {
 
     /// Everything that may be told.
     pub(crate) fn durable(&self) -> CommitPoint {
+        if plant::is("durable-reported-too-far") {
+            return CommitPoint(self.writer.durable_point().0 + 1);
+        }
         self.writer.durable_point()
     }
 
@@ -244,6 +248,9 @@ impl Log {
 
     /// What the superblock should say next, if it should say something new.
     fn next_superblock(&mut self) -> Option<Superblock> {
+        if plant::is("checkpoint-newer-than-log") {
+            self.replay_from = Some(self.writer.next_offset());
+        }
         if let Seal::Closing(end) = self.seal {
             return Some(self.superblock.clean_stop(end));
         }
@@ -308,7 +315,9 @@ impl Log {
         result: Result<(), StorageError>,
     ) -> Result<Landed, FenceCause> {
         assert_eq!(self.disk, Disk::Block, "a block was in flight");
-        result.map_err(|error| FenceCause::Journal(format!("{error:?}")))?;
+        if !plant::is("failed-write-ignored") {
+            result.map_err(|error| FenceCause::Journal(format!("{error:?}")))?;
+        }
         self.disk = Disk::Idle;
         let end = self.writer.written(buf);
         if let Some(replay_from) = self.checkpoint.landed(self.writer.durable_point()) {

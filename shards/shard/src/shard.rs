@@ -22,6 +22,7 @@ use crate::home::Homes;
 use crate::input::{Config, Input, Now};
 use crate::lists::Lists;
 use crate::log::Log;
+use crate::plant;
 use crate::pool::Pool;
 use crate::post::Post;
 use crate::session::Sessions;
@@ -174,7 +175,9 @@ impl Shard {
         while let Some(letter) = self.post.local.pop_front() {
             self.on_letter(self.config.shard, letter);
         }
-        self.effects.extend(self.post.out.drain(..).map(|(to, letter)| Effect::Letter { to, letter }));
+        for (to, letter) in self.post.out.drain(..) {
+            self.effects.push(Effect::Letter { to, letter });
+        }
         core::mem::swap(&mut self.effects, effects);
     }
 
@@ -248,6 +251,7 @@ impl Shard {
 
     pub(crate) fn level(&self) -> Level {
         match self.log.level() {
+            journal::Level::Memory if plant::is("level-raised") => Level::Disk,
             journal::Level::Memory => Level::Memory,
             journal::Level::Disk => Level::Disk,
         }

@@ -10,6 +10,7 @@ use mail::{Answer, Ask, Letter};
 
 use crate::door::NONE;
 use crate::due::{Asker, Due};
+use crate::plant;
 use crate::session::Who;
 use crate::shard::Shard;
 
@@ -140,10 +141,16 @@ impl Shard {
         };
         let heads = self.homes.heads_mut(ix);
         (heads.status, heads.owner) = (status, owner);
+        if plant::is("close-not-told") && status == Status::Closed {
+            heads.status = Status::Open;
+        }
     }
 
     /// A door missed something: it is told the head when there is room, and pulls.
     fn mark_behind(&mut self, ix: ConvIx, to: u16) {
+        if plant::is("behind-forgotten") {
+            return;
+        }
         self.counters.deliveries_behind += 1;
         let heads = self.homes.heads_mut(ix);
         if heads.behind == 0 {
@@ -210,6 +217,11 @@ impl Shard {
     /// Tells sessions what they miss, as far as their sockets take it.
     pub(crate) fn tell_sessions(&mut self) {
         let mut waiting = core::mem::take(&mut self.to_tell);
+        if plant::is("order-of-chance") {
+            use std::hash::BuildHasher as _;
+            let order = std::hash::RandomState::new();
+            waiting.sort_by_key(|index| order.hash_one(index));
+        }
         for index in waiting.drain(..) {
             if !self.sessions.in_use(index) {
                 continue;

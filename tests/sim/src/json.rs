@@ -70,7 +70,7 @@ impl<'t> Json<'t> {
         }
     }
 
-    /// Equal values have equal hashes, and different ones practically never. Names do not count: they are looked up when something is told.
+    /// Equal values have equal hashes, and different ones practically never.
     pub(crate) fn hash(&self) -> u64 {
         let mix = |hash: u64, word: u64| (hash.rotate_left(23) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         match self {
@@ -79,11 +79,9 @@ impl<'t> Json<'t> {
             Json::Number(number) => mix(5, *number),
             Json::Text(text) => mix(6, xxhash_rust::xxh3::xxh3_64(text.as_bytes())),
             Json::List(list) => list.iter().fold(7, |hash, value| mix(hash, value.hash())),
-            Json::Object(fields) => {
-                fields.iter().filter(|(key, _)| *key != "name").fold(8, |hash, (key, value)| {
-                    mix(mix(hash, xxhash_rust::xxh3::xxh3_64(key.as_bytes())), value.hash())
-                })
-            }
+            Json::Object(fields) => fields.iter().fold(8, |hash, (key, value)| {
+                mix(mix(hash, xxhash_rust::xxh3::xxh3_64(key.as_bytes())), value.hash())
+            }),
         }
     }
 

@@ -20,4 +20,4 @@ mod server;
 mod trace;
 mod world;
 
-pub use run::{Batch, Verdict, run, run_many};
+pub use run::{Batch, Verdict, plant, run, run_many};

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use ringdesk_sim::{Batch, Verdict, run, run_many};
+use ringdesk_sim::{Batch, Verdict, plant, run, run_many};
 
 const USAGE: &str = "\
-cargo sim SEED [--trace]                    replay one world
+cargo sim SEED [--trace] [--plant BUG]      replay one world
 cargo sim --worlds N [--from S] [--threads T] [--marks] [--all]
                                             run many; --marks fails on marks that no world reached, --all goes on after a failure";
 
@@ -18,6 +18,13 @@ fn main() -> ExitCode {
         let value = args.get(at + 1).ok_or(format!("{name} needs a number"))?;
         value.parse().map(Some).map_err(|_| format!("{name} needs a number"))
     };
+    if let Some(at) = args.iter().position(|arg| arg == "--plant") {
+        let name = args.get(at + 1).cloned().unwrap_or_default();
+        if !plant(name.leak()) {
+            eprintln!("no bug can be planted: build with --features planted");
+            return ExitCode::from(2);
+        }
+    }
     let flag = |name: &str| args.iter().any(|arg| arg == name);
     let parsed = (|| Ok::<_, String>((number("--worlds")?, number("--from")?, number("--threads")?)))();
     let (worlds, from, threads) = match parsed {

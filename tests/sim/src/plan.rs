@@ -98,7 +98,12 @@ impl Plan {
             mailbox_size: chance.weighted(&[(40, 64), (20, 96), (40, 1024)]),
             table_size: chance.weighted(&[(15, 6), (35, 16), (50, 64)]),
             geometry: Geometry {
-                segment_size: chance.weighted(&[(60, 128 << 10), (25, 256 << 10), (10, 512 << 10), (5, 1 << 20)]),
+                segment_size: chance.weighted(&[
+                    (60, 128 << 10),
+                    (25, 256 << 10),
+                    (10, 512 << 10),
+                    (5, 1 << 20),
+                ]),
                 align: chance.weighted(&[(70, 512), (30, 4096)]),
             },
             segment_count_max: chance.weighted(&[(12, 1), (10, 2), (78, 64)]),

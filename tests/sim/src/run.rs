@@ -50,6 +50,11 @@ thread_local! {
     static IN_WORLD: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
+/// Plants a bug by its name in this thread; an empty name plants none. Returns whether the program was built with such bugs.
+pub fn plant(name: &'static str) -> bool {
+    shard::plant::set(name)
+}
+
 /// Runs the world of a seed; with `print` every event is a line on the standard output.
 pub fn run(seed: u64, print: bool) -> Verdict {
     catch_panics();

@@ -7,6 +7,7 @@ use super::events::{self, EVENTS_MAX, NewEvent, What};
 use super::{About, ConvIx, Conversation, Conversations, Receipts, Status, devices};
 use crate::encode::AuthorKind;
 use crate::id::{AgentId, ConversationId, VisitorId};
+use crate::plant;
 use crate::record::{ChunkRecords, Record, RecordError, SnapshotConversation, SnapshotEvents, Started};
 
 /// What a record did.
@@ -243,6 +244,9 @@ impl Conversations {
     }
 
     fn remember(&mut self, ix: ConvIx, s: u32) {
+        if self.is_replaying && plant::is("dedupe-not-rebuilt") {
+            return;
+        }
         let conversation = self.rows.get(ix);
         let head = events::head(conversation, &self.store, s).expect("it was put there");
         if let Some(device) = head.device() {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::words::{Out, Shard};
 use crate::id::{AgentId, ConversationId};
 use crate::map::IdMap;
+use crate::plant;
 use crate::request::Availability;
 
 /// One agent. He stays known for as long as the dispatcher lives; there are as many as accounts.
@@ -50,7 +51,7 @@ impl Agent {
 
     /// Conversations that he has or is being given.
     pub(super) fn chats(&self) -> u32 {
-        self.open + self.assigning
+        self.open + if plant::is("capacity-not-reserved") { 0 } else { self.assigning }
     }
 
     /// Chats and the place that is kept for his offer.

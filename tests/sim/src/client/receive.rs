@@ -347,7 +347,12 @@ impl Client {
         }
     }
 
-    fn on_page(&mut self, around: &mut Around<'_>, (c, before, limit, had): (u128, u32, u32, u32), d: &Json<'_>) {
+    fn on_page(
+        &mut self,
+        around: &mut Around<'_>,
+        (c, before, limit, had): (u128, u32, u32, u32),
+        d: &Json<'_>,
+    ) {
         let (Some(events), Some(more)) = (d.get("events").list(), d.get("more").flag()) else {
             return around.check.broken(|| format!("a page of history without its fields: {d:?}"));
         };
