@@ -69,6 +69,11 @@ impl Shard {
             && self.post.can_request_anywhere()
     }
 
+    /// Whether a socket has as much to read as it may: what it asks for now is answered when it has read.
+    fn is_full(&self, door: Door) -> bool {
+        self.doors.waiting_bytes(door.index) > self.settings.limits.outbox_bytes as usize
+    }
+
     /// Takes up the sockets that wait, first come first served.
     pub(crate) fn take_up_stalled(&mut self) {
         for _ in 0..self.doors.stalled.len() {
@@ -76,7 +81,14 @@ impl Shard {
                 return;
             }
             let door = self.doors.stalled.pop_front().expect("counted above");
-            let Some(conn) = self.doors.find(door) else { continue };
+            if self.doors.find(door).is_none() {
+                continue;
+            }
+            if self.is_full(door) {
+                self.doors.stalled.push_back(door);
+                continue;
+            }
+            let conn = self.doors.at(door.index);
             conn.stalled = false;
             let mut bytes = match conn.extra.as_mut() {
                 Some(extra) => core::mem::take(&mut extra.bytes),
@@ -100,7 +112,10 @@ impl Shard {
         let limits = self.frame_limits(door);
         let mut at = 0;
         while at < size {
-            if !self.may_take() {
+            if self.doors.find(door).is_none() {
+                return size;
+            }
+            if !self.may_take() || self.is_full(door) {
                 return at;
             }
             let Some(conn) = self.doors.find(door) else { return size };

@@ -129,3 +129,20 @@ fn what_is_no_envelope_three_times_closes_with_4300() {
     node.raw(visitor, common::masked(8, &4300u16.to_be_bytes()));
     assert!(node.clients[visitor].closed);
 }
+
+#[test]
+fn a_peer_that_asks_and_never_reads_is_not_read_any_more() {
+    let mut node = Node::new(1, NoProbe);
+    let visitor = node.visitor(0);
+    node.clients[visitor].holds = true;
+    let ping = common::masked(9, &[7; 125]);
+    let taken = (0..20_000).take_while(|_| {
+        node.raw(visitor, ping.clone());
+        !node.clients[visitor].paused
+    });
+    let bytes = taken.count() * (2 + 125);
+    assert!(
+        (200 * 1024..300 * 1024).contains(&bytes),
+        "{bytes} bytes of answers wait for a peer that does not read"
+    );
+}

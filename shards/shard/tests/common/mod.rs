@@ -29,6 +29,10 @@ pub struct Client {
     pub door: Door,
     pub received: Vec<u8>,
     pub closed: bool,
+    /// The shard asked not to be given its bytes.
+    pub paused: bool,
+    /// It does not read: what is sent to it stays with the kernel.
+    pub holds: bool,
 }
 
 pub struct Node<P: Probe> {
@@ -183,6 +187,9 @@ impl<P: Probe> Node<P> {
                 if let Some(client) =
                     self.clients.iter_mut().find(|client| client.shard == shard && client.door == door)
                 {
+                    if client.holds {
+                        return true;
+                    }
                     client.received.extend_from_slice(&buf);
                 }
                 self.step(shard, Input::Sent { door, buf, whole: true });
@@ -208,11 +215,14 @@ impl<P: Probe> Node<P> {
             Effect::PrepareSegment { segment } => self.step(shard, Input::SegmentReady { segment }),
             Effect::Letter { to, letter } => self.mail[usize::from(to)].push_back((shard, letter)),
             Effect::Report(_) => return false,
-            Effect::Pause { .. }
-            | Effect::Resume { .. }
-            | Effect::HandOver { .. }
-            | Effect::StopAccepting
-            | Effect::Stop => {}
+            Effect::Pause { door } | Effect::Resume { door } => {
+                if let Some(client) =
+                    self.clients.iter_mut().find(|client| client.shard == shard && client.door == door)
+                {
+                    client.paused = matches!(effect, Effect::Pause { .. });
+                }
+            }
+            Effect::HandOver { .. } | Effect::StopAccepting | Effect::Stop => {}
             Effect::Fence(cause) => panic!("fenced: {cause:?}"),
         }
         true
@@ -237,7 +247,14 @@ impl<P: Probe> Node<P> {
 
     pub fn connect(&mut self, shard: u16, path: &str) -> usize {
         let door = self.door(shard);
-        self.clients.push(Client { shard, door, received: Vec::with_capacity(1 << 16), closed: false });
+        self.clients.push(Client {
+            shard,
+            door,
+            received: Vec::with_capacity(1 << 16),
+            closed: false,
+            paused: false,
+            holds: false,
+        });
         let peer = SocketAddr::from(([127, 0, 0, 1], 4000));
         self.step(shard, Input::Accepted { door, peer });
         let request = format!(
