@@ -150,14 +150,12 @@ impl Shard {
                 }
                 inbox = Some(found.id);
             }
-            Some(Side::Agent) => {
-                // Not a browser, or the agents' page of this server.
-                if upgrade.origin.is_some() && !is_own_page(&head, upgrade.origin) {
-                    self.counters.upgrades_refused += 1;
-                    return Route::Refuse(ORIGIN);
-                }
+            // A browser, and another page than the agents' of this server.
+            Some(Side::Agent) if upgrade.origin.is_some() && !is_own_page(&head, upgrade.origin) => {
+                self.counters.upgrades_refused += 1;
+                return Route::Refuse(ORIGIN);
             }
-            None => {}
+            Some(Side::Agent) | None => {}
         }
         if side.is_some()
             && !moved

@@ -118,7 +118,7 @@ impl Log {
     }
 
     /// The largest block, in bytes: small segments have smaller ones.
-    fn block_max(&self) -> usize {
+    pub(crate) fn block_max(&self) -> usize {
         self.geometry.block_max() as usize
     }
 

@@ -18,7 +18,8 @@ use crate::stop::Stopping;
 const SILENCE: u32 = 100;
 /// How long a peer may take to answer our close frame, in tenths of a second.
 const CLOSING: u32 = 20;
-/// What a slot without conversations takes off the budget: looking at it is not free, and a round over empty ones need not be short.
+/// What a slot without conversations takes off the budget: looking at it is not free, and a round over empty ones need not be short. Less where blocks
+/// are small, so that a round has about the same number of blocks.
 const EMPTY_SLOT_COST: u64 = 512;
 /// A whole round over all sockets takes this many ticks.
 const SCAN_TICKS: usize = 10;
@@ -265,7 +266,7 @@ impl Shard {
                 size
             });
             self.counters.checkpoint_bytes += spent;
-            let cost = spent.max(EMPTY_SLOT_COST);
+            let cost = spent.max(EMPTY_SLOT_COST.min(self.log.block_max() as u64 / 2048));
             self.log.checkpoint.spend(cost);
             left = left.saturating_sub(cost);
             if done {

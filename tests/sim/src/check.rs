@@ -51,7 +51,7 @@ pub(crate) struct Stream {
 /// A conversation that somebody heard of.
 pub(crate) struct Conversation {
     /// The history epoch in which the facts hold.
-    epoch: u32,
+    epoch: u64,
     streams: [Stream; 2],
     /// Highest numbers that were marked as seen, by party, each in its own stream.
     seen: [u32; 2],
@@ -63,8 +63,6 @@ pub(crate) struct Conversation {
     states: BTreeSet<(Audience, u32, State)>,
     /// Texts that were shown in lists before anything else.
     previewed: BTreeSet<usize>,
-    /// Numbers that damage took, which somebody was told of.
-    lost: BTreeSet<u32>,
 }
 
 impl Conversation {
@@ -77,7 +75,6 @@ impl Conversation {
             states: BTreeSet::new(),
             previewed: BTreeSet::new(),
             started: false,
-            lost: BTreeSet::new(),
         }
     }
 }
@@ -111,6 +108,8 @@ pub(crate) type Wait = (u64, u64);
 
 /// What the world knows of one run of the server.
 pub(crate) struct Boot {
+    /// How often each shard's disk had rotted before.
+    rots: Vec<u32>,
     /// History epochs by shard; 0 = not there yet.
     pub(crate) history: Vec<u32>,
     pub(crate) level: &'static str,
@@ -129,6 +128,9 @@ pub(crate) struct Checker {
     capacities: BTreeMap<u128, u32>,
     /// Conversations that several agents listened to may be unsaid by a loss of power at level `memory`.
     pub(crate) rewinds: u64,
+    /// How often each shard's disk has rotted: bytes that were acknowledged have changed. What was told before may be missing then, but nothing else may
+    /// be told in its place.
+    pub(crate) rots: Vec<u32>,
     shard_count: u16,
     /// The first thing that broke the contract.
     pub(crate) violation: Option<String>,
@@ -146,6 +148,7 @@ impl Checker {
             conversations: BTreeMap::new(),
             capacities: BTreeMap::new(),
             rewinds: 0,
+            rots: vec![0; usize::from(shard_count)],
             shard_count,
             violation: None,
             now_us: 0,
@@ -163,7 +166,13 @@ impl Checker {
 
     pub(crate) fn boot(&mut self, level: &'static str) {
         let history = vec![0; usize::from(self.shard_count)];
-        self.boots.push(Boot { history, level, waits: BTreeMap::new(), listed: BTreeSet::new() });
+        self.boots.push(Boot {
+            rots: self.rots.clone(),
+            history,
+            level,
+            waits: BTreeMap::new(),
+            listed: BTreeSet::new(),
+        });
     }
 
     pub(crate) fn capacity(&mut self, agent: u128, capacity: u32) {
@@ -171,10 +180,24 @@ impl Checker {
         *known = (*known).max(capacity);
     }
 
-    /// The history epoch of a conversation's home in a run of the server.
-    pub(crate) fn history(&self, boot: u32, c: u128) -> u32 {
-        let home = (c >> 116) as usize % usize::from(self.shard_count);
-        self.boots[boot as usize].history[home]
+    fn home(&self, c: u128) -> usize {
+        (c >> 116) as usize % usize::from(self.shard_count)
+    }
+
+    /// The history of a conversation's home in a run of the server: its epoch, and how often its disk had rotted.
+    fn history(&self, boot: u32, c: u128) -> u64 {
+        let (boot, home) = (&self.boots[boot as usize], self.home(c));
+        u64::from(boot.rots[home]) << 32 | u64::from(boot.history[home])
+    }
+
+    /// Whether a shard's disk had rotted before a run of the server.
+    pub(crate) fn is_rotten(&self, boot: u32, shard: u16) -> bool {
+        self.boots[boot as usize].rots[usize::from(shard)] > 0
+    }
+
+    /// Whether a conversation may miss something because its home's disk has rotted.
+    pub(crate) fn may_miss(&self, boot: u32, c: u128) -> bool {
+        self.is_rotten(boot, self.home(c) as u16)
     }
 
     /// The conversation, in the history of this run; `None` if a later one has unsaid it.
@@ -206,7 +229,7 @@ impl Checker {
     fn standing(&self) -> impl Iterator<Item = (u128, &Conversation)> {
         let boot = self.boots.len() as u32 - 1;
         let stands = move |c: u128, conversation: &Conversation| {
-            conversation.heard && conversation.epoch == self.history(boot, c)
+            conversation.heard && conversation.epoch == self.history(boot, c) && !self.may_miss(boot, c)
         };
         self.conversations
             .iter()
@@ -258,9 +281,6 @@ impl Checker {
             broken = Some(format!("{number} of {c:032x} was {:?} and is {what:?}: {push:?}", fact.what));
         }
         fact.read_back |= reading;
-        if conversation.lost.contains(&number) {
-            broken = Some(format!("{number} of {c:032x} was said to be lost"));
-        }
         if let Some(intent) = ack
             && !self.intents[intent].is_told_as(&what, intent)
         {
@@ -312,6 +332,17 @@ impl Checker {
 
     /// Numbers that are gone for good.
     pub(crate) fn lost(&mut self, boot: u32, audience: Audience, c: u128, from: u32, to: u32) {
+        if self.may_miss(boot, c) {
+            let known = |conversation: &mut Conversation| {
+                conversation.streams[audience as usize].facts.range(from..=to).next().is_some()
+            };
+            if self.at(boot, c).is_some_and(known) {
+                self.broken(|| {
+                    format!("{from}..={to} of {c:032x} are said to be lost, and were told before")
+                });
+            }
+            return;
+        }
         self.broken(|| format!("{audience:?} was told that {from}..={to} of {c:032x} are lost, in run {boot}, and nothing was damaged"));
     }
 
@@ -334,8 +365,8 @@ impl Checker {
 
     /// A `sync` told the head of a stream.
     pub(crate) fn told_head(&mut self, boot: u32, audience: Audience, c: u128, head: u32, epoch: u64) {
-        let expected = self.history(boot, c);
-        if u64::from(expected) != epoch {
+        let expected = self.history(boot, c) & 0xFFFF_FFFF;
+        if expected != epoch {
             self.broken(|| format!("the history epoch of {c:032x} is {expected}, and {epoch} was told"));
         }
         let reading = self.reading;

@@ -156,6 +156,7 @@ pub(crate) struct Around<'a> {
 }
 
 /// One client.
+#[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) number: usize,
     pub(crate) person: usize,
@@ -204,6 +205,8 @@ pub(crate) struct Client {
     strikes: u32,
     /// The server asked for less: until then one thing is said at a time.
     slow_until_us: u64,
+    /// Goes on as a copy of another tab of the same device, as after "duplicate tab".
+    pub(crate) wants_twin: bool,
     /// The first tab of a visitor fetches his token.
     pub(crate) is_first_tab: bool,
 }
@@ -251,6 +254,7 @@ impl Client {
             done: false,
             strikes: 0,
             slow_until_us: 0,
+            wants_twin: false,
             is_first_tab: false,
         }
     }
@@ -304,7 +308,11 @@ impl Client {
         self.stage = Stage::Off;
         self.tx.clear();
         self.rx.clear();
-        self.pending.clear();
+        for pending in core::mem::take(&mut self.pending).into_values() {
+            if let Pending::Durable(intent) = pending {
+                around.check.intents[intent].lose(around.now_us, self.boot);
+            }
+        }
         self.subscribed = false;
         self.deaf_until_us = 0;
         for item in &mut self.outbox {
@@ -347,6 +355,32 @@ impl Client {
     fn leave(&mut self, around: &mut Around<'_>, wish: Wish, pause_us: u64) {
         self.off(around, pause_us);
         self.wish = wish;
+    }
+
+    /// Takes over what another tab of the same device knows, its session too, and comes back with it.
+    pub(crate) fn become_twin(&mut self, around: &mut Around<'_>, other: &Client) {
+        self.leave(around, Wish::Close, 10_000);
+        self.session = other.session.clone();
+        self.p = other.p;
+        self.told = other.told.clone();
+        self.acked_p = other.acked_p;
+        self.slot_hint = other.slot_hint;
+        self.convs = other.convs.clone();
+        for local in self.convs.values_mut() {
+            if !local.syncing.is_empty() || local.stale_syncs > 0 {
+                local.expect = None;
+                local.stale_syncs += local.syncing.len();
+                local.syncing.clear();
+            }
+            local.receipts = [0; 4];
+            local.asked_history = false;
+        }
+    }
+
+    /// Whether it can be copied.
+    pub(crate) fn is_like(&self, other: &Client) -> bool {
+        let same = self.number != other.number && self.person == other.person && self.device == other.device;
+        same && self.stage == Stage::Live && self.session.is_some()
     }
 
     // What goes out.
@@ -541,7 +575,8 @@ fn filler(around: &mut Around<'_>) -> String {
     const WORDS: [&str; 8] =
         ["hello", "wo ist", "你好", "\"quoted\"", "back\\slash", "new\nline", "😀", "tab\tbell\u{7}"];
     if around.chance.percent(around.plan.long_percent) {
-        let most = around.chance.weighted(&[(70, 600), (25, 3_000), (5, 9_500)]);
+        let very = around.chance.percent(around.plan.very_long_percent);
+        let most = if very { 9_500 } else { around.chance.pick(&[600, 600, 600, 3_000]) };
         let letters = around.chance.between(100, most) as usize;
         let letter = around.chance.pick(&['x', 'é', '你', '😀']);
         let most = 60_000 / letter.len_utf8();

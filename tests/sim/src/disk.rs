@@ -253,6 +253,19 @@ impl Disk {
         }
     }
 
+    /// A bit of what was written flips. Returns whether there was any.
+    pub(crate) fn rot(&mut self, chance: &mut Chance) -> bool {
+        let written: Vec<usize> =
+            (0..self.files.len()).filter(|&file| !self.files[file].bytes.is_empty()).collect();
+        if written.is_empty() {
+            return false;
+        }
+        let file = &mut self.files[written[chance.index(written.len())]];
+        let at = chance.index(file.bytes.len());
+        file.bytes[at] ^= 1 << chance.below(8);
+        true
+    }
+
     fn wipe_in_part(&mut self, file: FileSlotId, chance: &mut Chance) {
         let size = self.segment_size;
         let file = &mut self.files[file.0 as usize];

@@ -80,12 +80,13 @@ marks! {
     ClockBack = "wall clock jumped back", ClockAhead = "wall clock jumped ahead", OneShard = "world with one shard",
     ThreeShards = "world with three shards", Orphan = "start whose visitor never got his token",
     FirstWords = "auth and start in one frame", ManyTabs = "several tabs of a visitor", ManySessions = "several sessions of an agent",
-    Vanished = "half-open peer", Declined = "offer declined", OfferAccepted = "offer accepted", AcceptedByHand = "accepted by hand",
+    Vanished = "half-open peer", Rotten = "flipped bit in the journal", Declined = "offer declined", OfferAccepted = "offer accepted", AcceptedByHand = "accepted by hand",
 }
 
 /// Marks that the simulator cannot reach, each with the reason.
 const EXCEPTIONS: &[(Mark, &str)] = &[
     (Mark::ErrInternal, "says that the program is wrong; there is no known way to it"),
+    (Mark::AnswerDone, "kept for requests that have nothing to say; there is none yet"),
     (Mark::Close1011, "says that the program is wrong; there is no known way to it"),
 ];
 

@@ -547,8 +547,7 @@ impl World {
 
     /// Whether a completion for a shard that is not there is dropped.
     pub(crate) fn arrive(&mut self, shard: u16, done: Done) {
-        let (low, high) = self.plan.turn_us;
-        let delay = self.dice.turns.between(low, high);
+        let delay = self.turn_delay();
         if let Some(Arrival::First) = self.process.as_mut().map(|process| process.arrive(shard, done)) {
             let boot = self.boots;
             self.after(delay, Event::Turn { boot, shard });

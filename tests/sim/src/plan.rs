@@ -80,6 +80,12 @@ pub(crate) struct Plan {
     /// Of a hundred messages, so many are long.
     pub(crate) long_percent: u64,
     pub(crate) act_us: (u64, u64),
+    /// Of a hundred of those, so many are very long.
+    pub(crate) very_long_percent: u64,
+    /// Of a thousand turns, so many come very late.
+    pub(crate) pause_permille: u64,
+    /// Of a hundred crashes, so many leave a flipped bit in what was acknowledged.
+    pub(crate) rot_percent: u64,
     pub(crate) clock_jumps: bool,
     pub(crate) orders_permille: u64,
     /// The effects of letters are carried out after each one rather than after a mailbox.
@@ -92,7 +98,9 @@ impl Plan {
         let shard_count = chance.weighted(&[(4, 1), (58, 2), (38, 3)]);
         let limits = limits(chance);
         let slow_world = chance.percent(12);
-        let long = chance.weighted(&[(60, 1), (25, 5), (15, 40)]);
+        let heavy = chance.percent(5);
+        let long = if heavy { 70 } else { chance.weighted(&[(60, 1), (25, 5), (15, 40)]) };
+        let level = if chance.percent(14) { Level::Memory } else { Level::Disk };
         Plan {
             shard_count,
             mailbox_size: chance.weighted(&[(40, 64), (20, 96), (40, 1024)]),
@@ -107,15 +115,15 @@ impl Plan {
                 align: chance.weighted(&[(70, 512), (30, 4096)]),
             },
             segment_count_max: chance.weighted(&[(12, 1), (10, 2), (78, 64)]),
-            level: if chance.percent(14) { Level::Memory } else { Level::Disk },
+            level,
             hot_bytes_max: chance.weighted(&[(8, 4 << 10), (8, 24 << 10), (84, 8 << 20)]),
             session_count_max: chance.weighted(&[(6, 5), (94, 1000)]),
             limits,
             visitor_count: chance.weighted(&[(30, 2), (50, 3), (20, 5)]),
-            agent_count: chance.weighted(&[(50, 1), (35, 2), (15, 3)]),
+            agent_count: if heavy { 3 } else { chance.weighted(&[(50, 1), (35, 2), (15, 3)]) },
             hostile_count: chance.weighted(&[(50, 1), (10, 2), (40, 0)]),
             capacity: chance.between(1, 5) as u16,
-            messages_min: chance.between(50, 60),
+            messages_min: chance.between(50, 60) * if heavy { 3 } else { 1 },
             events_min: 500,
             crashes_min: chance.weighted(&[(55, 2), (35, 3), (10, 6)]),
             crash_every: chance.weighted(&[(30, 150), (50, 500), (20, 1500)]),
@@ -129,8 +137,8 @@ impl Plan {
             turn_us: chance.pick(&[(1, 40), (20, 400), (100, 3_000)]),
             letters_per_turn: chance.weighted(&[(15, 2), (25, 8), (60, 1000)]),
             disk_us: chance.pick(&[(50, 400), (300, 3_000), (2_000, 30_000)]),
-            disk_stall_permille: chance.pick(&[0, 0, 5, 30]),
-            disk_stall_us: chance.between(100_000, 2_500_000),
+            disk_stall_permille: if heavy { 150 } else { chance.pick(&[0, 0, 5, 30]) },
+            disk_stall_us: if heavy { 400_000 } else { chance.between(100_000, 2_500_000) },
             disk_fail: chance.pick(&[0, 0, 0, 20, 80]),
             segment_us: chance.pick(&[(100, 2_000), (5_000, 100_000)]),
             segment_fail_percent: chance.pick(&[0, 0, 30, 80]),
@@ -141,6 +149,9 @@ impl Plan {
             lazy_percent: chance.pick(&[0, 0, 30]),
             long_percent: long,
             act_us: chance.pick(&[(5_000, 60_000), (20_000, 250_000)]),
+            very_long_percent: if heavy { 60 } else { 5 },
+            pause_permille: chance.weighted(&[(80, 0), (20, 4)]),
+            rot_percent: if level == Level::Disk && chance.percent(3) { 60 } else { 0 },
             clock_jumps: chance.percent(40),
             orders_permille: chance.pick(&[0, 2, 10]),
             eager_effects: chance.percent(30),

@@ -161,7 +161,6 @@ impl World {
         let mono_base_ms = self.dice.world.below(5_000_000);
         self.process = Some(Process { seats, mail, epoch, mono_base_ms, draining: false });
         self.trace.note("process", u64::from(self.boots), "start", String::new);
-        self.crashed_in_boot = false;
         if self.phase == Phase::Chaos && self.crash_in.is_none() && self.crashes < self.plan.crashes_min {
             let every = self.plan.crash_every;
             self.crash_in = Some(self.dice.crash.between(every / 2, every * 3 / 2));
@@ -208,7 +207,8 @@ impl World {
         disk.recovered(&recovered.segments, &recovered.free);
         let superblock = old.begin_boot(&recovered, self.kernel_boot, level);
         self.mark_recovered(&old, &recovered);
-        if is_damaged(&recovered.damage) || builder.unread() > 0 {
+        let is_rotten = self.check.is_rotten(boot, shard);
+        if !is_rotten && (is_damaged(&recovered.damage) || builder.unread() > 0) {
             let unread = builder.unread();
             return self.check.broken(|| {
                 format!(
@@ -220,7 +220,9 @@ impl World {
             format!("{} records to {}", recovered.records, recovered.end)
         });
         self.check.boots[boot as usize].history[usize::from(shard)] = superblock.history_epoch as u32;
-        self.check.boots[boot as usize].waits.extend(waits.done());
+        if !is_rotten {
+            self.check.boots[boot as usize].waits.extend(waits.done());
+        }
         self.disks[usize::from(shard)].begin_superblock(&superblock);
         let seat = self.seat(shard);
         seat.history = superblock.history_epoch as u32;
@@ -325,6 +327,14 @@ impl World {
             self.marks.hit_if(Mark::DropCleared, matches!(flying, Some(Flight::Superblock { .. })));
             self.disks[usize::from(shard)].crash(power, &mut self.dice.disk);
         }
+        if self.phase == Phase::Chaos && self.dice.disk.percent(self.plan.rot_percent) {
+            let shard = self.dice.disk.below(u64::from(self.plan.shard_count)) as u16;
+            if self.disks[usize::from(shard)].rot(&mut self.dice.disk) {
+                self.trace.note("disk", u64::from(shard), "rots", String::new);
+                self.marks.hit(Mark::Rotten);
+                self.check.rots[usize::from(shard)] += 1;
+            }
+        }
         self.end_process(power);
         // Again, and this time during recovery.
         let again = self.phase == Phase::Chaos && self.dice.crash.percent(self.plan.crash_again_percent);
@@ -332,10 +342,9 @@ impl World {
             let soon = u64::from(self.plan.shard_count) * 6;
             self.crash_in = Some(self.dice.crash.between(1, soon));
         }
-        let crashed_in_boot = booting;
+        self.crashed_in_boot = booting;
         let delay = self.dice.world.between(1_000, 200_000);
         self.after(delay, Event::Start);
-        self.crashed_in_boot = crashed_in_boot;
     }
 
     fn end_process(&mut self, power: bool) {
@@ -426,6 +435,7 @@ impl World {
             Err(error) => return self.check.broken(|| format!("shard {shard} after a clean stop: {error}")),
         };
         match journal::verify(disk, &superblock) {
+            Ok(_) if self.check.is_rotten(self.boots, shard) => {}
             Ok(report) if report.found.sealed && !is_damaged(&report.found.damage) => {}
             other => self.check.broken(|| format!("shard {shard} after a clean stop: {other:?}")),
         }
@@ -433,10 +443,16 @@ impl World {
 
     // Turns.
 
+    pub(crate) fn turn_delay(&mut self) -> u64 {
+        let (low, high) = self.plan.turn_us;
+        let pause = self.phase == Phase::Chaos && self.dice.turns.permille(self.plan.pause_permille);
+        let pause_us = if pause { self.dice.turns.between(100_000, 1_500_000) } else { 0 };
+        self.dice.turns.between(low, high) + pause_us
+    }
+
     pub(crate) fn queue_turn(&mut self, shard: u16) {
         let boot = self.boots;
-        let (low, high) = self.plan.turn_us;
-        let delay = self.dice.turns.between(low, high);
+        let delay = self.turn_delay();
         let seat = self.seat(shard);
         if !core::mem::replace(&mut seat.turn_queued, true) {
             self.after(delay, Event::Turn { boot, shard });
@@ -980,8 +996,8 @@ impl World {
         marks.hit_if(Mark::Expired, counters.sessions_expired > 0);
         marks.hit_if(Mark::AckIgnored, counters.acks_ignored > 0);
         marks.hit_if(Mark::Checkpointed, counters.checkpoint_rounds > 0);
-        if counters.events_lost > 0 {
-            let lost = counters.events_lost;
+        let lost = counters.events_lost;
+        if lost > 0 && !self.check.is_rotten(self.boots, shard) {
             self.check.broken(|| format!("shard {shard}: nothing was damaged, and {lost} events are lost"));
         }
     }

@@ -416,10 +416,21 @@ impl World {
     fn client_acts(&mut self, client: usize) {
         self.with_client(client, |client, around| client.act(around));
         self.settle_client(client);
+        if core::mem::take(&mut self.clients[client].wants_twin) {
+            self.make_twin(client);
+        }
         let at_us = self.clients[client].again_us.max(self.now_us + 1);
         if !(self.clients[client].done && self.clients[client].stage == Stage::Off) {
             self.at(at_us, Event::Client(client));
         }
+    }
+
+    fn make_twin(&mut self, client: usize) {
+        let own = &self.clients[client];
+        let Some(other) = self.clients.iter().position(|other| other.is_like(own)) else { return };
+        let other = self.clients[other].clone();
+        self.with_client(client, |client, around| client.become_twin(around, &other));
+        self.settle_client(client);
     }
 
     pub(crate) fn messages(&self) -> u64 {

@@ -2,6 +2,9 @@
 
 use super::{Audience, Checker, What};
 
+/// How long something on its way may take inside the server: a slow disk and slow mail.
+const LOST_US: u64 = 6_000_000;
+
 /// What somebody wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -34,6 +37,9 @@ pub(crate) struct Intent {
     pub(crate) attempts: u32,
     /// How often it was answered, however.
     pub(crate) answers: u32,
+    /// Attempts whose socket ended before the answer, when the last of them did, and in which run.
+    lost: u32,
+    lost_at: (u64, u32),
     /// Acknowledged under this number of the author's stream.
     pub(crate) acked: Option<u32>,
     /// An answer without `dup` came.
@@ -70,6 +76,8 @@ impl Intent {
             answered_us: None,
             attempts: 0,
             answers: 0,
+            lost: 0,
+            lost_at: (0, 0),
             acked: None,
             answered_first: false,
             refused: None,
@@ -78,11 +86,26 @@ impl Intent {
         }
     }
 
+    /// An attempt's socket ended before the answer.
+    pub(crate) fn lose(&mut self, now_us: u64, boot: u32) {
+        self.lost += 1;
+        self.lost_at = (now_us, boot);
+    }
+
+    /// Whether an attempt may still be on its way: its socket stands, or ended so lately that the server may have its letter.
+    fn is_under_way(&self, now_us: u64, boot: u32) -> bool {
+        let (lost_at_us, lost_in) = self.lost_at;
+        self.attempts > self.answers + self.lost || (lost_in == boot && now_us < lost_at_us + LOST_US)
+    }
+
     pub(super) fn rewind(&mut self) {
         self.acked = None;
         self.answered_first = false;
         self.told = [None; 2];
         self.rewound = true;
+        if self.kind == Kind::Start {
+            self.c = None;
+        }
     }
 
     /// The intent whose number stands at the beginning of a text.
@@ -193,7 +216,6 @@ impl Checker {
         {
             // The one it made is unsaid.
             self.intents[number].rewind();
-            self.intents[number].c = None;
         }
         let intent = &mut self.intents[number];
         intent.answered_us.get_or_insert(now_us);
@@ -258,9 +280,10 @@ impl Checker {
     }
 
     /// Something durable was refused for good: it is not stored, and never was.
-    pub(crate) fn refused(&mut self, number: usize, code: &str) {
+    pub(crate) fn refused(&mut self, boot: u32, number: usize, code: &str) {
         let now_us = self.now_us;
         let intent = &mut self.intents[number];
+        let is_last = !intent.is_under_way(now_us, boot);
         intent.answered_us.get_or_insert(now_us);
         if intent.kind == Kind::Conflict {
             return;
@@ -270,9 +293,10 @@ impl Checker {
             return;
         }
         // Another attempt that is still on its way may find another state.
-        if intent.attempts == intent.answers {
-            intent.refused = Some(code.into());
+        if !is_last {
+            return;
         }
+        intent.refused = Some(code.into());
         if intent.acked.is_some() || intent.was_told() {
             let intent = intent.clone();
             self.broken(|| format!("{number} is stored and was refused with {code}: {intent:?}"));

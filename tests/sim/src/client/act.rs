@@ -76,6 +76,10 @@ impl Client {
             }
             return self.leave(around, if vanish { Wish::Vanish } else { Wish::Close }, pause_us);
         }
+        if around.chance.permille(6) {
+            self.wants_twin = true;
+            return;
+        }
         if around.chance.permille(around.plan.slow_permille) {
             self.deaf_until_us = around.now_us + around.chance.weighted(&[(60, 300_000), (40, 6_000_000)]);
         }
@@ -100,7 +104,10 @@ impl Client {
     /// What this client reads back in the end.
     fn to_read(&self, around: &Around<'_>) -> Vec<u128> {
         match self.role {
-            Role::Visitor => around.people[self.person].c.into_iter().collect(),
+            Role::Visitor => {
+                let own = around.people[self.person].c;
+                own.filter(|&c| !around.check.may_miss(self.boot, c)).into_iter().collect()
+            }
             Role::Auditor => around.check.conversations().collect(),
             Role::Agent | Role::Hostile(_) => Vec::new(),
         }

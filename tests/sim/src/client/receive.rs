@@ -80,7 +80,10 @@ impl Client {
                     None => around.check.broken(|| format!("close 4000 without a slot: {reason}")),
                 }
             }
-            Some(4100) => marks.hit(Mark::Close4100),
+            Some(4100) => {
+                marks.hit(Mark::Close4100);
+                marks.hit(Mark::FullSessions);
+            }
             Some(4101) => marks.hit(Mark::Close4101),
             Some(4110) => marks.hit(Mark::Close4110),
             Some(4111) => marks.hit(Mark::Close4111),
@@ -193,7 +196,7 @@ impl Client {
                     return;
                 }
                 self.outbox.retain(|item| item.intent != intent);
-                around.check.refused(intent, &code);
+                around.check.refused(self.boot, intent, &code);
             }
             Pending::Auth => {
                 let number = self.number;
@@ -366,7 +369,9 @@ impl Client {
             else {
                 return around.check.broken(|| format!("an event of history without a number: {event:?}"));
             };
-            if own != Some(c) || number >= before || last.is_some_and(|last| number != last + 1) {
+            let may_miss = around.check.may_miss(self.boot, c);
+            let follows = |last: u32| number == last + 1 || (may_miss && number > last);
+            if own != Some(c) || number >= before || !last.is_none_or(follows) {
                 return around
                     .check
                     .broken(|| format!("history before {before} of {c:x} has {number} behind {last:?}"));
@@ -376,6 +381,9 @@ impl Client {
             }
             last = Some(number);
             around.check.told(self.boot, audience, c, number, event);
+        }
+        if around.check.may_miss(self.boot, c) {
+            return;
         }
         if events.len() as u32 > limit || more != (first > 1) && !events.is_empty() {
             around.check.broken(|| {
@@ -450,6 +458,7 @@ impl Client {
             ("notice", None) => around.marks.hit(Mark::PushNotice),
             ("lag", None) => {
                 around.marks.hit(Mark::PushLag);
+                around.marks.hit(Mark::FullInflight);
                 let (told, own) = (d.get("p").number(), self.p);
                 if told != Some(own) {
                     let number = self.number;
@@ -460,7 +469,7 @@ impl Client {
             ("history_lost", Some(c)) => {
                 around.marks.hit(Mark::PushHistoryLost);
                 let number = |field: &str| d.get(field).number().unwrap_or(0) as u32;
-                around.check.lost(self.boot, audience, c, number("from"), number("to"));
+                self.on_lost(around, c, number("from"), number("to"));
             }
             ("goaway", None) => {
                 around.marks.hit(Mark::PushGoaway);
@@ -473,6 +482,25 @@ impl Client {
                 let number = self.number;
                 around.check.broken(|| format!("client {number} ({audience:?}) was pushed {push:?}"));
             }
+        }
+    }
+
+    /// Numbers that damage took: counted like an event, and the next one is behind them.
+    fn on_lost(&mut self, around: &mut Around<'_>, c: u128, from: u32, to: u32) {
+        around.check.lost(self.boot, self.audience(), c, from, to);
+        self.p += 1;
+        self.told.push_back((c, from, false));
+        let me = self.number;
+        let local = self.convs.entry(c).or_default();
+        if local.expect.is_some_and(|expect| expect != from) || to < from {
+            let local = local.clone();
+            return around
+                .check
+                .broken(|| format!("client {me} was told that {from}..={to} of {c:x} are lost: {local:?}"));
+        }
+        local.expect = Some(to + 1);
+        if from == local.last + 1 {
+            local.last = to;
         }
     }
 
