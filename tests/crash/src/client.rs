@@ -342,6 +342,10 @@ impl Client {
                     .complain(format!("visitor {}: ready does not name his conversation: {d}", self.id));
             }
         }
+        if self.role == Role::Agent {
+            // Who has said nothing takes nothing. Busy: no offers, conversations are accepted by hand.
+            line.tell("avail", &json!({ "state": "busy", "cap": 500 }));
+        }
         line.ready = true;
     }
 
@@ -423,11 +427,15 @@ impl Client {
             // Agents may find the conversation closed, reopened or taken; anything else is a bug on one side.
             let usual = matches!((self.role, code), (Role::Agent, "closed" | "not_owner" | "stale"))
                 || (item.op == Op::Close && code == "closed");
-            if !usual {
+            // What an agent has just heard of may reach his dispatcher a moment later.
+            let early = item.op == Op::Accept
+                && code == "not_found"
+                && self.stream(item.conv.unwrap_or(0)).accepts_early();
+            if !usual && !early {
                 self.complain(format!("{:?} {word:?} was refused for good: {code}", item.op));
             }
             if item.op == Op::Accept {
-                self.stream(item.conv.unwrap_or(0)).wanted = true;
+                self.stream(item.conv.unwrap_or(0)).ask_later(Duration::from_millis(50));
             }
         }
         self.count_unanswered();

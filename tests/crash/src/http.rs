@@ -86,7 +86,7 @@ pub async fn answer(stream: &mut TcpStream) -> io::Result<Answer> {
     } else if let Some(size) = field("content-length:") {
         body.resize(size.parse().map_err(|_| bad("no length"))?, 0);
         stream.read_exact(&mut body).await?;
-    } else if status != 204 && status != 304 {
+    } else if !matches!(status, 101 | 204 | 304) {
         stream.read_to_end(&mut body).await?;
     }
     Ok(Answer { status, head, body: String::from_utf8_lossy(&body).into_owned() })

@@ -13,6 +13,7 @@ pub mod readback;
 pub mod record;
 pub mod rig;
 pub mod server;
+pub mod volatile;
 pub mod words;
 pub mod world;
 pub mod ws;

@@ -27,9 +27,16 @@ impl Disk {
     /// If this is not root, or there are no loop devices.
     pub fn new(image: &Path, mb: u64, point: &Path) -> io::Result<Disk> {
         File::create(image)?.set_len(mb << 20)?;
+        Disk::on(image, point)
+    }
+
+    /// Makes an ext4 in a file that is there and has its size.
+    ///
+    /// # Errors
+    /// As [`Disk::new`].
+    pub fn on(image: &Path, point: &Path) -> io::Result<Disk> {
         std::fs::create_dir_all(point)?;
-        let found = run(Command::new("losetup").args(["--find", "--show"]).arg(image))?;
-        let device = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+        let device = attach(image)?;
         let mut disk = Disk { image: image.to_owned(), device, point: point.to_owned(), mounted: false };
         // Blocks reserved for root would hide how full it is.
         run(Command::new("mkfs.ext4")
@@ -76,6 +83,18 @@ impl Disk {
             }
         }
         run(Command::new("umount").arg(&self.point)).map(|_| self.mounted = false)
+    }
+
+    /// Unmounts it, lets go of the device so that nothing of it stays in memory, and mounts it again.
+    ///
+    /// # Errors
+    /// If it stays busy or cannot be mounted.
+    pub fn reattach(&mut self, meanwhile: impl FnOnce()) -> io::Result<()> {
+        self.unmount()?;
+        run(Command::new("losetup").args(["--detach", &self.device]))?;
+        meanwhile();
+        self.device = attach(&self.image)?;
+        self.mount()
     }
 
     /// The power is cut: nothing more reaches the device, and what was not flushed is gone after the next mount.
@@ -143,6 +162,11 @@ impl Drop for Disk {
         let _ = run(Command::new("losetup").args(["--detach", &self.device]));
         let _ = std::fs::remove_file(&self.image);
     }
+}
+
+fn attach(image: &Path) -> io::Result<String> {
+    let found = run(Command::new("losetup").args(["--find", "--show"]).arg(image))?;
+    Ok(String::from_utf8_lossy(&found.stdout).trim().to_owned())
 }
 
 /// Makes holes where a file holds only zeros: its next writes there need room again.

@@ -14,6 +14,7 @@ mod suite {
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -21,7 +22,7 @@ use crash::server::{Plan, find_bin, metric};
 
 use site::Site;
 
-#[derive(Parser, Debug)]
+#[derive(Parser, Debug, Clone)]
 #[command(
     name = "sockets",
     about = "Real-socket tests. Statuses: 0 all passed, 1 something failed, 2 the run itself could not be made."
@@ -99,90 +100,97 @@ const TIGHT: &str = "[limits]\nmessage_rate = 5\nmessage_burst = 20\nrate_strike
 [session]\nauth_ms = \"1200ms\"\nheartbeat_ms = \"1s\"\nstuck_ms = \"2s\"\ninflight_visitor = 64\nresume_ttl_visitor_ms = \"2s\"\n\
 [routing]\noffer_ttl_ms = \"1200ms\"\n[security]\norigins = [\"https://shop.example\"]\n";
 
-async fn all(cli: &Cli, shards: u16, tally: &mut Tally) -> Result<(), String> {
-    let wide = Site::start(plan(cli, shards, "wide", "")?, cli.seed).await?;
-    let tight = Site::start(plan(cli, shards, "tight", TIGHT)?, cli.seed ^ 1).await?;
-    let failed = tally.failed;
-    macro_rules! test {
-        ($site:expr, $test:path) => {
-            let name = stringify!($test).trim_start_matches("suite::");
-            if name.contains(&cli.only) {
-                let began = Instant::now();
-                let outcome = tokio::time::timeout(TEST_TIME, $test(&$site))
-                    .await
-                    .unwrap_or_else(|_| Err("takes too long".to_owned()));
-                count(tally, shards, name, began.elapsed(), outcome);
+/// What a test told, and how long it took.
+type Told = (&'static str, Duration, Result<String, String>);
+
+/// Runs one test.
+macro_rules! test {
+    ($cli:expr, $site:expr, $test:path) => {{
+        let name = stringify!($test).trim_start_matches("suite::");
+        let began = Instant::now();
+        match name.contains(&$cli.only) {
+            true => {
+                let run = tokio::time::timeout(TEST_TIME, $test(&$site)).await;
+                Some((name, began.elapsed(), run.unwrap_or_else(|_| Err("takes too long".to_owned()))))
             }
-        };
-    }
-    // Those that mostly wait do it beside the others.
-    let half_open = tokio::task::spawn_local(suite::sessions::half_open(
-        tight.listen,
-        tight.inbox.clone(),
-        tight.chance(),
-    ));
-    test!(wide, suite::chat::hello_and_ready);
-    test!(wide, suite::chat::conversation);
-    test!(wide, suite::chat::many_conversations);
-    test!(wide, suite::chat::notes_and_numbers);
-    test!(wide, suite::chat::history_pages);
-    test!(wide, suite::chat::seen_and_delivered);
-    test!(wide, suite::chat::typing);
-    test!(wide, suite::chat::presence);
-    test!(wide, suite::chat::first_words_with_auth);
-    test!(wide, suite::chat::notice);
-    test!(wide, suite::lists::queue_and_mine);
-    test!(wide, suite::lists::positions);
-    test!(tight, suite::lists::offers);
-    test!(wide, suite::lists::capacity);
-    test!(wide, suite::refusals::said_twice);
-    test!(wide, suite::refusals::tokens);
-    test!(wide, suite::refusals::foreign_conversations);
-    test!(wide, suite::refusals::roles_and_states);
-    test!(wide, suite::refusals::bounds);
-    test!(tight, suite::refusals::rate_limit);
-    test!(wide, suite::frames::bad_frames);
-    test!(wide, suite::frames::nonsense);
-    test!(wide, suite::frames::byte_by_byte);
-    test!(wide, suite::frames::fragments_and_pings);
-    test!(wide, suite::frames::many_envelopes);
-    test!(wide, suite::frames::echo);
-    test!(tight, suite::sessions::auth_in_time);
-    test!(wide, suite::sessions::wrong_slot);
-    test!(wide, suite::sessions::newer_socket);
-    test!(wide, suite::sessions::resume);
-    test!(tight, suite::sessions::resume_too_late);
-    test!(tight, suite::sessions::heartbeats);
-    test!(tight, suite::sessions::slow_reader);
-    test!(tight, suite::sessions::lag);
-    test!(wide, suite::upgrades::refused);
-    test!(tight, suite::upgrades::origins);
-    test!(wide, suite::upgrades::keep_alive_pages);
-    test!(wide, suite::upgrades::upgrade_after_http);
-    let told = crossing(&wide).await;
-    test!(wide, suite::refusals::ended_sessions);
-    if "suite::crowd::idle".contains(&cli.only) {
-        let began = Instant::now();
-        let outcome = suite::crowd::idle(&wide, cli.crowd).await;
-        count(tally, shards, "crowd::idle", began.elapsed(), outcome);
-    }
-    if "crowd::few_descriptors".contains(&cli.only) {
-        let began = Instant::now();
-        let outcome = suite::crowd::few_descriptors(plan(cli, shards, "few", "")?, cli.seed).await;
-        count(tally, shards, "crowd::few_descriptors", began.elapsed(), outcome);
+            false => None,
+        }
+    }};
+}
+
+/// Tests that mostly wait, one after the other beside all others.
+async fn patient(cli: Cli, tight: Rc<Site>) -> Vec<Told> {
+    let told = [
+        test!(cli, tight, suite::sessions::auth_in_time),
+        test!(cli, tight, suite::sessions::resume_too_late),
+        test!(cli, tight, suite::sessions::heartbeats),
+        test!(cli, tight, suite::sessions::slow_reader),
+        test!(cli, tight, suite::sessions::lag),
+    ];
+    told.into_iter().flatten().collect()
+}
+
+async fn all(cli: &Cli, shards: u16, tally: &mut Tally) -> Result<(), String> {
+    let wide = Rc::new(Site::start(plan(cli, shards, "wide", "")?, cli.seed, cli.crowd).await?);
+    let tight = Rc::new(Site::start(plan(cli, shards, "tight", TIGHT)?, cli.seed ^ 1, cli.crowd).await?);
+    let failed = tally.failed;
+    // Offers want the agent of that site for themselves.
+    tally.count(shards, test!(cli, tight, suite::lists::offers));
+    let half_open = suite::sessions::half_open(tight.listen, tight.inbox.clone(), tight.chance());
+    let half_open = tokio::task::spawn_local(half_open);
+    let patient = tokio::task::spawn_local(patient(cli.clone(), Rc::clone(&tight)));
+    tally.count(shards, test!(cli, wide, suite::chat::hello_and_ready));
+    tally.count(shards, test!(cli, wide, suite::chat::conversation));
+    tally.count(shards, test!(cli, wide, suite::chat::many_conversations));
+    tally.count(shards, test!(cli, wide, suite::chat::notes_and_numbers));
+    tally.count(shards, test!(cli, wide, suite::chat::history_pages));
+    tally.count(shards, test!(cli, wide, suite::chat::seen_and_delivered));
+    tally.count(shards, test!(cli, wide, suite::chat::typing));
+    tally.count(shards, test!(cli, wide, suite::chat::presence));
+    tally.count(shards, test!(cli, wide, suite::chat::first_words_with_auth));
+    tally.count(shards, test!(cli, wide, suite::chat::notice));
+    tally.count(shards, test!(cli, wide, suite::lists::queue_and_mine));
+    tally.count(shards, test!(cli, wide, suite::lists::positions));
+    tally.count(shards, test!(cli, wide, suite::lists::capacity));
+    tally.count(shards, test!(cli, wide, suite::refusals::said_twice));
+    tally.count(shards, test!(cli, wide, suite::refusals::tokens));
+    tally.count(shards, test!(cli, wide, suite::refusals::foreign_conversations));
+    tally.count(shards, test!(cli, wide, suite::refusals::roles_and_states));
+    tally.count(shards, test!(cli, wide, suite::refusals::bounds));
+    tally.count(shards, test!(cli, tight, suite::refusals::rate_limit));
+    tally.count(shards, test!(cli, wide, suite::frames::bad_frames));
+    tally.count(shards, test!(cli, wide, suite::frames::nonsense));
+    tally.count(shards, test!(cli, wide, suite::frames::byte_by_byte));
+    tally.count(shards, test!(cli, wide, suite::frames::fragments_and_pings));
+    tally.count(shards, test!(cli, wide, suite::frames::many_envelopes));
+    tally.count(shards, test!(cli, wide, suite::frames::echo));
+    tally.count(shards, test!(cli, wide, suite::sessions::wrong_slot));
+    tally.count(shards, test!(cli, wide, suite::sessions::newer_socket));
+    tally.count(shards, test!(cli, wide, suite::sessions::resume));
+    tally.count(shards, test!(cli, wide, suite::sessions::never_reads));
+    tally.count(shards, test!(cli, wide, suite::upgrades::refused));
+    tally.count(shards, test!(cli, tight, suite::upgrades::origins));
+    tally.count(shards, test!(cli, wide, suite::upgrades::keep_alive_pages));
+    tally.count(shards, test!(cli, wide, suite::upgrades::upgrade_after_http));
+    tally.count(shards, test!(cli, wide, suite::crowd::idle));
+    let crossed = crossing(&wide).await;
+    tally.count(shards, test!(cli, wide, suite::refusals::ended_sessions));
+    let few = plan(cli, shards, "few", "")?;
+    tally.count(shards, test!(cli, few, suite::crowd::few_descriptors));
+    for told in patient.await.map_err(|error| error.to_string())? {
+        tally.count(shards, Some(told));
     }
     if "sessions::half_open".contains(&cli.only) {
         let outcome = half_open.await.map_err(|error| error.to_string())?;
-        count(tally, shards, "sessions::half_open", Duration::ZERO, outcome);
+        tally.count(shards, Some(("sessions::half_open", Duration::ZERO, outcome)));
     } else {
         half_open.abort();
     }
     if cli.only.is_empty() {
-        count(tally, shards, "crossing", Duration::ZERO, told);
+        tally.count(shards, Some(("crossing", Duration::ZERO, crossed)));
     }
     for site in [wide, tight] {
-        let outcome = suite::crowd::stop(&site).await;
-        count(tally, shards, "stop", Duration::ZERO, outcome);
+        tally.count(shards, Some(("stop", Duration::ZERO, suite::crowd::stop(&site).await)));
         let work_dir = site.server.borrow().plan().work_dir.clone();
         if tally.failed == failed {
             let _ = std::fs::remove_dir_all(work_dir);
@@ -202,16 +210,19 @@ async fn crossing(site: &Site) -> Result<String, String> {
     if good { Ok(said) } else { Err(said) }
 }
 
-fn count(tally: &mut Tally, shards: u16, name: &str, took: Duration, outcome: Result<String, String>) {
-    let ms = took.as_millis();
-    match outcome {
-        Ok(what) => {
-            tally.passed += 1;
-            println!("ok      {shards} shards, {name} ({ms} ms) {what}");
-        }
-        Err(what) => {
-            tally.failed += 1;
-            println!("FAILED  {shards} shards, {name} ({ms} ms): {what}");
+impl Tally {
+    fn count(&mut self, shards: u16, told: Option<Told>) {
+        let Some((name, took, outcome)) = told else { return };
+        let ms = took.as_millis();
+        match outcome {
+            Ok(what) => {
+                self.passed += 1;
+                println!("ok      {shards} shards, {name} ({ms} ms) {what}");
+            }
+            Err(what) => {
+                self.failed += 1;
+                println!("FAILED  {shards} shards, {name} ({ms} ms): {what}");
+            }
         }
     }
 }

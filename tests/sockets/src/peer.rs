@@ -1,6 +1,6 @@
 //! A client of one test: it asks, and looks through what it was told.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crash::ws::{Frame, Upgrade, Ws};
@@ -24,7 +24,8 @@ pub(crate) struct Peer {
     pub(crate) replies: VecDeque<Value>,
     /// Numbered events told so far, by our own count.
     pub(crate) p: u64,
-    pub(crate) answers_heartbeats: bool,
+    /// The last number of each conversation that `event` gave.
+    last: HashMap<String, u64>,
     next_id: u64,
 }
 
@@ -50,7 +51,7 @@ impl Peer {
             told: VecDeque::new(),
             replies: VecDeque::new(),
             p: 0,
-            answers_heartbeats: true,
+            last: HashMap::new(),
             next_id: 1,
         };
         peer.hello = peer.push("hello", |_| true).await?["d"].clone();
@@ -183,8 +184,23 @@ impl Peer {
         }
     }
 
-    /// The next numbered event of a conversation, whatever it is.
+    /// The next numbered event of a conversation, whatever it is. One that was told before is passed over, as a client must; a gap is an error.
     pub(crate) async fn event(&mut self, c: &str) -> Result<Value, String> {
+        loop {
+            let event = self.any_event(c).await?;
+            let s = event["s"].as_u64().ok_or_else(|| format!("an event without a number: {event}"))?;
+            match self.last.get(c) {
+                Some(&last) if s <= last => {}
+                Some(&last) if s > last + 1 => return Err(format!("after {last}: {event}")),
+                _ => {
+                    self.last.insert(c.to_owned(), s);
+                    return Ok(event);
+                }
+            }
+        }
+    }
+
+    async fn any_event(&mut self, c: &str) -> Result<Value, String> {
         let numbered =
             |push: &Value| matches!(push["op"].as_str(), Some("msg" | "note" | "agent" | "status"));
         let until = Instant::now() + TIME;
@@ -261,9 +277,7 @@ impl Peer {
                     u64::from(matches!(envelope["op"].as_str(), Some("msg" | "note" | "agent" | "status")));
                 self.told.push_back(envelope);
             } else if envelope.as_object().is_some_and(serde_json::Map::is_empty) {
-                if self.answers_heartbeats {
-                    self.ws.text("{}");
-                }
+                self.ws.text("{}");
                 self.told.push_back(json!({ "op": "heartbeat" }));
             } else {
                 return Err(format!("an envelope of no kind: {line}"));

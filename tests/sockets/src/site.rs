@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crash::chance::Chance;
 use crash::http;
 use crash::server::{Plan, Server};
+use serde_json::json;
 
 use crate::peer::Peer;
 
@@ -20,6 +21,8 @@ pub(crate) struct Site {
     pub(crate) email: String,
     pub(crate) password: String,
     pub(crate) shards: u16,
+    /// Idle connections that a crowd has.
+    pub(crate) crowd: usize,
     pub(crate) chance: RefCell<Chance>,
     /// Chats between a visitor and an agent, and how many of them crossed shards.
     pub(crate) chats: Cell<u32>,
@@ -27,7 +30,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) async fn start(plan: Plan, seed: u64) -> Result<Site, String> {
+    pub(crate) async fn start(plan: Plan, seed: u64, crowd: usize) -> Result<Site, String> {
         let shards = plan.shards;
         let mut server = Server::new(plan).map_err(|error| error.to_string())?;
         server.start().map_err(|error| error.to_string())?;
@@ -55,6 +58,7 @@ impl Site {
             email: told.email,
             password: told.password,
             shards,
+            crowd,
             chance: RefCell::new(Chance::new(seed)),
             chats: Cell::new(0),
             crossed: Cell::new(0),
@@ -80,13 +84,16 @@ impl Site {
 
     /// A session of the agent at any door.
     pub(crate) async fn agent(&self) -> Result<Peer, String> {
-        Peer::open(self, "/ws/v1/agent", Some(&self.ticket), &self.hex(), None).await
+        let mut agent = Peer::open(self, "/ws/v1/agent", Some(&self.ticket), &self.hex(), None).await?;
+        takes_some(&mut agent).await?;
+        Ok(agent)
     }
 
     /// A session of the agent at a door away from `slot`'s home, where there is one.
     pub(crate) async fn agent_away(&self, slot: u16) -> Result<Peer, String> {
         let path = format!("/ws/v1/agent?s={}", (slot + 1) % 4096);
-        let agent = Peer::open(self, &path, Some(&self.ticket), &self.hex(), None).await?;
+        let mut agent = Peer::open(self, &path, Some(&self.ticket), &self.hex(), None).await?;
+        takes_some(&mut agent).await?;
         self.chats.set(self.chats.get() + 1);
         let crosses = agent.slot() % self.shards != slot % self.shards;
         self.crossed.set(self.crossed.get() + u32::from(crosses));
@@ -106,4 +113,10 @@ impl Site {
         let fields = format!("Authorization: Bearer {key}\r\nContent-Type: application/json\r\n");
         http::ask(self.admin, "POST", path, &fields, body).await.map_err(|error| error.to_string())
     }
+}
+
+/// Who has said nothing takes nothing. Busy: no offers, conversations are accepted by hand.
+async fn takes_some(agent: &mut Peer) -> Result<(), String> {
+    let told = agent.ask("avail", json!({ "state": "busy", "cap": 500 })).await;
+    told.map(|_| ()).map_err(|error| format!("avail: {error}"))
 }

@@ -12,11 +12,10 @@ use crate::peer::Peer;
 use crate::site::Site;
 
 /// Thousands who say nothing; those who talk beside them notice nothing.
-pub(crate) async fn idle(site: &Site, count: usize) -> Result<String, String> {
+pub(crate) async fn idle(site: &Site) -> Result<String, String> {
+    let count = site.crowd;
     raise_nofile();
-    let ticket = crash::http::login(site.listen, &site.email, &site.password).await;
-    // An earlier test may have changed the password.
-    let chat = if ticket.is_ok() { Some(open(site).await?) } else { None };
+    let Chat { mut visitor, mut agent, c } = open(site).await?;
     let began = Instant::now();
     let mut idle = Vec::with_capacity(count);
     for n in 0..count {
@@ -38,19 +37,17 @@ pub(crate) async fn idle(site: &Site, count: usize) -> Result<String, String> {
     }
     let took = began.elapsed();
     let mut slowest = Duration::ZERO;
-    if let Some(Chat { mut visitor, mut agent, c }) = chat {
-        for n in 0..100 {
-            let began = Instant::now();
-            send(site, &mut visitor, &c, &format!("{n}")).await?;
-            agent.push("msg", |push| push["d"]["body"] == format!("{n}")).await?;
-            slowest = slowest.max(began.elapsed());
-            let p = agent.p;
-            agent.tell("ack", json!({ "p": p }));
-        }
-        ensure(slowest < Duration::from_secs(1), || {
-            format!("a message took {} ms beside the crowd", slowest.as_millis())
-        })?;
+    for n in 0..100 {
+        let began = Instant::now();
+        send(site, &mut visitor, &c, &format!("{n}")).await?;
+        agent.push("msg", |push| push["d"]["body"] == format!("{n}")).await?;
+        slowest = slowest.max(began.elapsed());
+        let p = agent.p;
+        agent.tell("ack", json!({ "p": p }));
     }
+    ensure(slowest < Duration::from_secs(1), || {
+        format!("a message took {} ms beside the crowd", slowest.as_millis())
+    })?;
     let fresh = Instant::now();
     site.visitor().await?;
     let fresh = fresh.elapsed();
@@ -85,7 +82,7 @@ fn raise_nofile() {
 }
 
 /// With few descriptors the loop sheds whom it has no room for, and serves again as soon as there is room.
-pub(crate) async fn few_descriptors(plan: Plan, seed: u64) -> Result<String, String> {
+pub(crate) async fn few_descriptors(plan: &Plan) -> Result<String, String> {
     const NOFILE: u64 = 256;
     let work_dir = plan.work_dir.clone();
     let mut limited = plan.clone();
@@ -96,33 +93,30 @@ pub(crate) async fn few_descriptors(plan: Plan, seed: u64) -> Result<String, Str
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&wrapper, mode).map_err(|error| error.to_string())?;
     limited.bin = wrapper;
-    let site = Site::start(limited, seed).await?;
+    let site = Site::start(limited, 5, 0).await?;
     let mut kept = site.visitor().await?;
     let c = super::chat::started(&site, &mut kept, "I was first").await?;
     let mut sockets = Vec::new();
-    let mut let_in = 0;
     let upgrade = Upgrade::to(site.visitor_path());
-    for _ in 0..NOFILE * u64::from(site.shards) + 200 {
-        let Ok(stream) = TcpStream::connect(site.listen).await else { continue };
+    let mut shut_out = 0;
+    while shut_out < 12 && (sockets.len() as u64) < NOFILE * u64::from(site.shards) + 10 {
         let mut chance = site.chance();
-        match tokio::time::timeout(
-            Duration::from_millis(100),
-            Ws::upgrade(stream, site.listen, &upgrade, &mut chance),
-        )
-        .await
-        {
-            Ok(Ok(ws)) => {
-                let_in += 1;
+        let let_in = async {
+            let stream = TcpStream::connect(site.listen).await.ok()?;
+            Ws::upgrade(stream, site.listen, &upgrade, &mut chance).await.ok()
+        };
+        match tokio::time::timeout(Duration::from_millis(100), let_in).await {
+            Ok(Some(ws)) => {
                 sockets.push(ws);
+                shut_out = 0;
             }
-            // Full. A few more who are not let in, and that is that.
-            _ if sockets.len() as u64 + 20 > NOFILE * u64::from(site.shards) => break,
-            _ => {}
+            _ => shut_out += 1,
         }
         if let Some(status) = site.server.borrow_mut().ended().map_err(|error| error.to_string())? {
-            return Err(format!("the server ended with {status} after {let_in} connections"));
+            return Err(format!("the server ended with {status} after {} connections", sockets.len()));
         }
     }
+    let let_in = sockets.len() as u64;
     send(&site, &mut kept, &c, "And I am served").await.map_err(|error| format!("while full: {error}"))?;
     ensure(let_in < NOFILE * u64::from(site.shards), || {
         format!("{let_in} were let in with {NOFILE} descriptors")
@@ -138,13 +132,11 @@ pub(crate) async fn few_descriptors(plan: Plan, seed: u64) -> Result<String, Str
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
+    let served = began.elapsed();
     send(&site, &mut kept, &c, "Still").await?;
     stop(&site).await?;
     let _ = std::fs::remove_dir_all(work_dir);
-    Ok(format!(
-        "{let_in} let in with {NOFILE} descriptors; served again after {} ms",
-        began.elapsed().as_millis()
-    ))
+    Ok(format!("{let_in} let in with {NOFILE} descriptors; served again after {} ms", served.as_millis()))
 }
 
 /// SIGTERM: everybody is told, status 0, in time, sealed.
@@ -158,6 +150,7 @@ pub(crate) async fn stop(site: &Site) -> Result<String, String> {
     ensure(goaway["d"]["after_ms"].is_u64(), || goaway.to_string())?;
     let (code, _) = visitor.closed(Duration::from_secs(10)).await?;
     ensure(code == 1001, || format!("closed with {code}"))?;
+    visitor.ws.close(code, "");
     let status = loop {
         if let Some(status) = site.server.borrow_mut().ended().map_err(|error| error.to_string())? {
             break status;

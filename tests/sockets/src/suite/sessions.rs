@@ -1,9 +1,11 @@
 //! Sessions: deadlines, slots, resuming, slow readers.
 
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 use crash::chance::Chance;
+use crash::server::metric;
 use crash::ws::{Frame, Upgrade, Ws};
 use serde_json::json;
 
@@ -152,8 +154,14 @@ pub(crate) async fn resume_too_late(site: &Site) -> Result<String, String> {
     visitor.event(&c).await?;
     let (token, slot, last) = (visitor.text("token"), visitor.slot(), visitor.last());
     ensure(visitor.ready["resume_ttl_ms"] == 2_000, || visitor.ready.to_string())?;
+    // A shard with a socket looks around every tenth of a second; one without has no hurry to end sessions.
+    let upgrade = from_shop(format!("{}&s={slot}", site.visitor_path()));
+    let mut other = Peer::open_as(site, &upgrade, Some(&token), &site.hex(), None).await?;
     drop(visitor);
-    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        other.settle().await?;
+    }
     let upgrade = from_shop(format!("{}&s={slot}", site.visitor_path()));
     let mut visitor = Peer::open_as(site, &upgrade, Some(&token), &device, Some(last)).await?;
     ensure(visitor.ready["resumed"] == false && visitor.ready["heads"][0]["c"] == c, || {
@@ -220,20 +228,16 @@ pub(crate) async fn slow_reader(site: &Site) -> Result<String, String> {
     listens(&mut visitor, &c, 0).await?;
     visitor.event(&c).await?;
     let (token, slot, last) = (visitor.text("token"), visitor.slot(), visitor.last());
-    // He reads no more, and pings so that pongs fill the pipe; what is told stays in the kernel and in the outbox.
+    // He reads no more, and his pings fill the pipe with pongs; what is told stays in the kernel and in the outbox.
+    shrink_buffer(visitor.ws.stream());
     let began = Instant::now();
-    let mut talker = site.agent().await?;
-    let mut sent = 0u64;
-    let full = loop {
+    for _ in 0..400 {
         for _ in 0..50 {
             visitor.ws.frame(true, 9, &[3; 120]);
         }
-        sent += 50;
-        if visitor.ws.unsent_size() > 0 || sent > 200_000 {
-            break sent;
-        }
         tokio::time::sleep(Duration::from_millis(1)).await;
-    };
+    }
+    let mut talker = site.agent().await?;
     for n in 0..15 {
         talker
             .ask("note", json!({ "c": c, "cid": site.hex(), "body": format!("{n}") }))
@@ -252,7 +256,7 @@ pub(crate) async fn slow_reader(site: &Site) -> Result<String, String> {
         }
     }
     ensure(code.is_none_or(|code| code == 4110), || format!("a slow reader: {code:?}"))?;
-    let told = match code {
+    let ended = match code {
         Some(code) => format!("closed with {code}"),
         // Who takes nothing cannot be told why: the connection ends.
         None => "cut".to_owned(),
@@ -264,9 +268,8 @@ pub(crate) async fn slow_reader(site: &Site) -> Result<String, String> {
     if visitor.ready["resumed"] == false {
         listens(&mut visitor, &c, 1).await?;
     }
-    let event = visitor.event(&c).await?;
-    ensure(event["s"] == 2 && event["d"]["body"] == "Back", || event.to_string())?;
-    Ok(format!("{told}, after {full} pings unread"))
+    visitor.push("msg", |push| push["s"] == 2 && push["d"]["body"] == "Back").await?;
+    Ok(ended)
 }
 
 pub(crate) async fn lag(site: &Site) -> Result<String, String> {
@@ -274,27 +277,28 @@ pub(crate) async fn lag(site: &Site) -> Result<String, String> {
     let mut visitor = Peer::open_as(site, &from_shop(site.visitor_path()), None, &device, None).await?;
     let c = started(site, &mut visitor, "I say nothing").await?;
     listens(&mut visitor, &c, 0).await?;
+    visitor.event(&c).await?;
+    visitor.settle().await?;
+    let base = visitor.p;
+    visitor.tell("ack", json!({ "p": base }));
     // The limit of one session is in the way, so many speak.
     for _ in 0..5 {
-        let mut tab = Peer::open_as(
-            site,
-            &from_shop(format!("{}&s={}", site.visitor_path(), visitor.slot())),
-            Some(&visitor.text("token")),
-            &site.hex(),
-            None,
-        )
-        .await?;
+        let upgrade = from_shop(format!("{}&s={}", site.visitor_path(), visitor.slot()));
+        let mut tab = Peer::open_as(site, &upgrade, Some(&visitor.text("token")), &site.hex(), None).await?;
         for n in 0..20 {
             send(site, &mut tab, &c, &format!("{n}")).await?;
         }
     }
     // He is told 64, then that the server waits, then nothing.
     let lag = visitor.push("lag", |_| true).await?;
-    ensure(lag["d"]["p"] == 64 && visitor.p == 64, || format!("{lag}, counted {}", visitor.p))?;
-    let p = visitor.p - 40;
+    visitor.settle().await?;
+    ensure(lag["d"]["p"] == base + 64 && visitor.p == base + 64, || {
+        format!("{lag}, counted {} after {base}", visitor.p)
+    })?;
+    let p = base + 24;
     visitor.tell("ack", json!({ "p": p }));
     visitor.settle().await?;
-    ensure(visitor.p == 64 + 24, || format!("after an acknowledgement of {p}: {}", visitor.p))?;
+    ensure(visitor.p == base + 88, || format!("after an acknowledgement of {p}: {}", visitor.p))?;
     let p = visitor.p;
     visitor.tell("ack", json!({ "p": p }));
     // Wrong ones change nothing.
@@ -302,8 +306,8 @@ pub(crate) async fn lag(site: &Site) -> Result<String, String> {
         visitor.tell("ack", json!({ "p": wrong }));
     }
     visitor.settle().await?;
-    ensure(visitor.p == 101, || format!("in the end {}", visitor.p))?;
-    for s in 1..=101 {
+    ensure(visitor.p == base + 100, || format!("in the end {} after {base}", visitor.p))?;
+    for s in 2..=101 {
         let event = visitor.event(&c).await?;
         ensure(event["s"] == s, || format!("{s}: {event}"))?;
     }
@@ -322,4 +326,61 @@ pub(crate) async fn lag(site: &Site) -> Result<String, String> {
     let (code, _) = mute.closed(Duration::from_secs(8)).await?;
     ensure(code == 4110, || format!("who never acknowledges: {code}"))?;
     Ok(String::new())
+}
+
+/// Little room for what is not read, so that the pipe is soon full.
+fn shrink_buffer(stream: &tokio::net::TcpStream) {
+    let size: libc::c_int = 4096;
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the pointer is to a live integer of the length that is given.
+    unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUF,
+            (&raw const size).cast(),
+            length,
+        )
+    };
+}
+
+/// Whoever asks and never reads the answers costs the server no more than an outbox: it stops reading him.
+pub(crate) async fn never_reads(site: &Site) -> Result<String, String> {
+    const MOST: f64 = 24.0 * 1024.0 * 1024.0;
+    let resident =
+        async || metric(site.admin, "process_resident_memory_bytes").await.ok_or("no metric of the memory");
+    let mut told = Vec::new();
+    for what in ["pings", "bad requests"] {
+        let mut peer = site.visitor().await?;
+        let before = resident().await?;
+        let (mut sent, mut stuck) = (0usize, Instant::now());
+        // A hundred megabytes, unless it stops taking them.
+        while sent < 100 << 20 && stuck.elapsed() < Duration::from_millis(500) {
+            if peer.ws.unsent_size() > 256 << 10 {
+                let _ = tokio::time::timeout(Duration::from_millis(50), peer.ws.flush()).await;
+                if peer.ws.unsent_size() > 256 << 10 {
+                    continue;
+                }
+            }
+            stuck = Instant::now();
+            for id in 0..500 {
+                match what {
+                    "pings" => peer.ws.frame(true, 9, &[3; 125]),
+                    _ => peer.ws.text(&format!("{{\"id\":{id},\"op\":\"dance\",\"d\":{{}}}}")),
+                }
+                sent += 127;
+            }
+            tokio::task::yield_now().await;
+        }
+        let grown = resident().await? - before;
+        ensure(grown < MOST, || {
+            format!(
+                "{} MiB of {what} unread: the server has grown by {:.0} MiB",
+                sent >> 20,
+                grown / 1_048_576.0
+            )
+        })?;
+        told.push(format!("{} MiB of {what}: +{:.1} MiB", sent >> 20, grown / 1_048_576.0));
+    }
+    Ok(told.join(", "))
 }
