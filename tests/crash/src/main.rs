@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use runs::cut::How;
 use runs::report::Tally;
 
 #[derive(Parser, Debug)]
@@ -36,6 +37,9 @@ enum What {
         /// The server runs with durability "memory": passes only if the cuts cost acknowledged messages
         #[arg(long)]
         expect_loss: bool,
+        /// What a cut takes away
+        #[arg(long, value_enum, default_value_t = How::Both)]
+        how: How,
         /// Size of the file system
         #[arg(long, default_value_t = 512)]
         disk_mb: u64,
@@ -101,7 +105,9 @@ fn main() -> ExitCode {
     let work = async {
         match cli.what {
             What::Kill(run) => runs::kill::run(run).await,
-            What::Cut { run, expect_loss, disk_mb } => runs::cut::run(run, expect_loss, disk_mb).await,
+            What::Cut { run, how, expect_loss, disk_mb } => {
+                runs::cut::run(run, how, expect_loss, disk_mb).await
+            }
             What::Disk { common, only } => runs::disk::run(common, &only).await,
             What::Control(common) => runs::control::run(common).await,
         }

@@ -1,53 +1,123 @@
-//! Power cuts: ext4 on a loop device is shut down without a flush of its log, the server is killed, and the next mount replays what was flushed.
+//! Power cuts, in two ways. Either ext4 on a loop device is shut down without a flush of its log, so that whatever lies in the kernel's memory is gone;
+//! or the device under it forgets what was not flushed, some sectors of it at random. Then the server is killed, and the next mount replays what is left.
 
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use crash::chance::Chance;
 use crash::mount::Disk;
 use crash::rig::Rig;
+use crash::volatile::{Kept, Volatile};
 
 use super::report::{Tally, Totals, clean, manners, plan};
 use crate::Loop;
 
-pub(crate) async fn run(run: Loop, expect_loss: bool, disk_mb: u64) -> Result<Tally, String> {
+/// What a cut takes away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum How {
+    /// What the file system has not written
+    Shutdown,
+    /// What the device has not flushed
+    Cache,
+    /// One half of the cuts this way, the other half that way
+    Both,
+}
+
+/// What is cut.
+struct Power {
+    disk: Disk,
+    device: Option<Volatile>,
+}
+
+impl Power {
+    fn new(how: How, dir: &Path, mb: u64) -> std::io::Result<Power> {
+        let point = dir.join("disk");
+        if how == How::Shutdown {
+            return Ok(Power { disk: Disk::new(&dir.join("image"), mb, &point)?, device: None });
+        }
+        let device = Volatile::new(&dir.join("image"), mb, &dir.join("device"))?;
+        Ok(Power { disk: Disk::on(device.file(), &point)?, device: Some(device) })
+    }
+
+    /// The power goes; what that did, in words.
+    fn cut(&self, chance: &mut Chance) -> std::io::Result<String> {
+        let Some(device) = &self.device else {
+            self.disk.cut()?;
+            return Ok("shut down".to_owned());
+        };
+        let kept = [Kept::Nothing, Kept::Sectors, Kept::Blocks, Kept::All][chance.below(4) as usize];
+        let (count, left) = device.cut(kept, chance)?;
+        Ok(format!("{left} of {count} unflushed sectors kept"))
+    }
+
+    /// The power is back. Nothing of before is in the kernel's memory any more.
+    fn restore(&mut self) -> std::io::Result<()> {
+        match &self.device {
+            None => {
+                self.disk.unmount()?;
+                self.disk.mount()
+            }
+            Some(device) => self.disk.reattach(|| device.restore()),
+        }
+    }
+}
+
+pub(crate) async fn run(run: Loop, how: How, expect_loss: bool, disk_mb: u64) -> Result<Tally, String> {
+    let mut tally = Tally::default();
+    let halves: &[(How, u32)] = match how {
+        How::Both => &[(How::Shutdown, run.cycles.div_ceil(2)), (How::Cache, run.cycles / 2)],
+        one => &[(one, run.cycles)],
+    };
+    for &(how, cycles) in halves {
+        let run = Loop { cycles, ..run.clone() };
+        half(&run, how, expect_loss, disk_mb, &mut tally).await?;
+    }
+    Ok(tally)
+}
+
+async fn half(
+    run: &Loop,
+    how: How,
+    expect_loss: bool,
+    disk_mb: u64,
+    tally: &mut Tally,
+) -> Result<(), String> {
     let mut totals = Totals::default();
     let mut round = 0;
     while totals.crashes < run.cycles {
         let cycles = run.round.min(run.cycles - totals.crashes);
         round += 1;
-        one_round(&run, round, cycles, expect_loss, disk_mb, &mut totals).await?;
+        one_round(run, round, cycles, (how, expect_loss, disk_mb), &mut totals).await?;
     }
-    let kind = if expect_loss { "cut without flush" } else { "cut" };
-    println!("{}", totals.json(kind, &run));
+    let kind = format!("cut by {how:?}{}", if expect_loss { ", no flush" } else { "" });
+    println!("{}", totals.json(&kind, run));
     let said = format!(
         "{} acknowledged, {} lost, {} doubled, {} wrong",
         totals.acked, totals.lost, totals.doubled, totals.wrong
     );
     let good = if expect_loss { totals.lost > 0 } else { totals.is_good() };
-    let mut tally = Tally::default();
     let name = match expect_loss {
-        true => format!("{} power cuts without flush must lose", totals.crashes),
-        false => format!("{} power cuts, {} shards", totals.crashes, run.common.shards),
+        true => format!("{} power cuts ({how:?}) without flush must lose", totals.crashes),
+        false => format!("{} power cuts ({how:?}), {} shards", totals.crashes, run.common.shards),
     };
     tally.count(&name, &if good { Ok(said) } else { Err(said) });
-    Ok(tally)
+    Ok(())
 }
 
 async fn one_round(
     run: &Loop,
     round: u32,
     cycles: u32,
-    expect_loss: bool,
-    disk_mb: u64,
+    (how, expect_loss, disk_mb): (How, bool, u64),
     totals: &mut Totals,
 ) -> Result<(), String> {
     let mut chance = Chance::new(run.common.seed).fork(u64::from(round));
     let mut plan = plan(&run.common, &format!("cut-{round}"))?;
     std::fs::create_dir_all(&plan.work_dir).map_err(|error| error.to_string())?;
-    let mut disk = Disk::new(&plan.work_dir.join("image"), disk_mb, &plan.work_dir.join("disk"))
-        .map_err(|error| error.to_string())?;
-    plan.data_dir = disk.point().join("data");
+    let mut power = Power::new(how, &plan.work_dir, disk_mb).map_err(|error| error.to_string())?;
+    plan.data_dir = power.disk.point().join("data");
     plan.segment_mb = [1, 2, 4][chance.below(3) as usize];
     plan.settings = format!("[storage]\njournal_budget_mb = \"{}MiB\"\n", disk_mb * 4 / 5);
     let mut manners = manners(&run.common, run.clients, run.rate);
@@ -69,27 +139,22 @@ async fn one_round(
         totals.loaded += began.elapsed();
         world.pass();
         let at_cut = world.counts.acked.get();
-        disk.cut().map_err(|error| error.to_string())?;
+        let what = power.cut(&mut chance).map_err(|error| error.to_string())?;
         // Mostly the server sees its disk fail before it is gone. Whatever it acknowledges now is held against it.
         let left = if chance.often(500) { Duration::ZERO } else { chance.time(Duration::from_millis(200)) };
         tokio::time::sleep(left).await;
         rig.server.kill().map_err(|error| error.to_string())?;
         totals.crashes += 1;
-        let mut disk_again = disk;
-        disk = tokio::task::spawn_blocking(move || {
-            disk_again.unmount()?;
-            disk_again.mount()?;
-            Ok::<Disk, std::io::Error>(disk_again)
-        })
-        .await
-        .expect("mounting does not panic")
-        .map_err(|error| error.to_string())?;
+        power = tokio::task::spawn_blocking(move || power.restore().map(|()| power))
+            .await
+            .expect("mounting does not panic")
+            .map_err(|error| error.to_string())?;
         // Some power comes back only to go again.
         if chance.often(150) && cycle + 1 < cycles {
             rig.server.start().map_err(|error| error.to_string())?;
             tokio::time::sleep(chance.time(Duration::from_millis(300))).await;
             println!(
-                "cycle {}: cut after {:.2} s and again while recovering; acked {at_cut} (+{})",
+                "cycle {}: cut after {:.2} s ({what}) and again while recovering; acked {at_cut} (+{})",
                 totals.crashes,
                 time.as_secs_f64(),
                 at_cut - before
@@ -100,7 +165,7 @@ async fn one_round(
             Ok(served) => {
                 totals.served.push(served);
                 println!(
-                    "cycle {}: cut after {:.2} s; acked {at_cut} (+{}); served again: {:.1} ms",
+                    "cycle {}: cut after {:.2} s ({what}); acked {at_cut} (+{}); served again: {:.1} ms",
                     totals.crashes,
                     time.as_secs_f64(),
                     at_cut - before,
@@ -130,7 +195,7 @@ async fn one_round(
     verdict.wrong += trouble.len() as u64;
     verdict.findings.splice(0..0, trouble);
     totals.add(&world, &verdict);
-    drop(disk);
+    drop(power);
     clean(verdict.is_good() || expect_loss, &work_dir);
     Ok(())
 }
