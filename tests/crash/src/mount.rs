@@ -1,8 +1,10 @@
 //! Small file systems on loop devices, to cut the power of, to fill and to break. Needs root.
 
+use std::ffi::CString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -135,9 +137,16 @@ impl Disk {
     /// # Errors
     /// If the system does not say.
     pub fn free(&self) -> io::Result<u64> {
-        let output = run(Command::new("df").args(["--output=avail", "-B1"]).arg(&self.point))?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.lines().nth(1).and_then(|line| line.trim().parse().ok()).ok_or_else(|| io::Error::other(text))
+        let path = CString::new(self.point.as_os_str().as_bytes())?;
+        let mut found = core::mem::MaybeUninit::<libc::statvfs>::zeroed();
+        // SAFETY: the path ends with a zero byte, and the struct is of the right type; both live longer than the call.
+        let done = unsafe { libc::statvfs(path.as_ptr(), found.as_mut_ptr()) };
+        if done != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: all of it was zeros, which is a value of it, before the call filled it.
+        let found = unsafe { found.assume_init() };
+        Ok(found.f_bavail * found.f_frsize)
     }
 
     /// Fills it up to the last `leave` bytes with a file of zeros; returns the file.
@@ -145,9 +154,26 @@ impl Disk {
     /// # Errors
     /// If it cannot be filled.
     pub fn fill(&self, leave: u64) -> io::Result<PathBuf> {
+        const PIECE: [u8; 4096] = [0; 4096];
         let path = self.point.join("filler");
-        let size = self.free()?.saturating_sub(leave);
-        run(Command::new("fallocate").args(["-l", &size.max(1).to_string()]).arg(&path))?;
+        // Most of it at once; what the file system needs for itself shows towards the end.
+        let most = self.free()?.saturating_sub(leave + (4 << 20));
+        if most > 0 {
+            run(Command::new("fallocate").args(["-l", &most.to_string()]).arg(&path))?;
+        }
+        let mut filler = File::options().create(true).append(true).open(&path)?;
+        let mut count = 0u64;
+        loop {
+            if count.is_multiple_of(16) && self.free()? <= leave {
+                break;
+            }
+            count += 1;
+            match filler.write_all(&PIECE).and_then(|()| filler.sync_data()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => break,
+                Err(error) => return Err(error),
+            }
+        }
         Ok(path)
     }
 }

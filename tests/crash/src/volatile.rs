@@ -11,11 +11,14 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::chance::Chance;
 
 const SECTOR: usize = 512;
+/// How long a flush takes: long enough that a cut at a random moment often finds one under way.
+const FLUSH_TIME: Duration = Duration::from_millis(1);
 /// Largest write the kernel may pass on.
 const WRITE_MAX: usize = 256 << 10;
 
@@ -107,8 +110,8 @@ impl Volatile {
         self.lock().flushes
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Cache> {
+        lock(&self.cache)
     }
 }
 
@@ -162,13 +165,17 @@ impl Cache {
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    /// The end of a flush that began when the cache was `then`. What was written since is not covered by it.
+    fn flushed(&mut self, then: &BTreeMap<u64, [u8; SECTOR]>) -> io::Result<()> {
         if self.off {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
         self.flushes += 1;
-        for (sector, bytes) in core::mem::take(&mut self.unflushed) {
-            self.durable.write_all_at(&bytes, sector * SECTOR as u64)?;
+        for (&sector, bytes) in then {
+            self.durable.write_all_at(bytes, sector * SECTOR as u64)?;
+            if self.unflushed.get(&sector) == Some(bytes) {
+                self.unflushed.remove(&sector);
+            }
         }
         Ok(())
     }
@@ -208,10 +215,11 @@ const BATCH_FORGET: u32 = 42;
 /// Bytes of a request before its arguments: length, operation, unique, node, uid, gid, pid, padding.
 const HEAD: usize = 40;
 
-fn serve(mut kernel: File, cache: &Mutex<Cache>) {
+fn serve(kernel: File, cache: &Arc<Mutex<Cache>>) {
+    let kernel = Arc::new(kernel);
     let mut request = vec![0; WRITE_MAX + 8192];
     loop {
-        let size = match kernel.read(&mut request) {
+        let size = match (&*kernel).read(&mut request) {
             Ok(size) if size >= HEAD => size,
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::ENOENT | libc::EAGAIN)) => {
                 continue;
@@ -219,28 +227,39 @@ fn serve(mut kernel: File, cache: &Mutex<Cache>) {
             // ENODEV: unmounted.
             _ => return,
         };
-        let operation = u32_at(&request, 4);
-        if matches!(operation, FORGET | INTERRUPT | BATCH_FORGET) {
-            continue;
+        let (operation, unique) = (u32_at(&request, 4), u64_at(&request, 8));
+        match operation {
+            FORGET | INTERRUPT | BATCH_FORGET => {}
+            FSYNC => {
+                let (kernel, cache) = (Arc::clone(&kernel), Arc::clone(cache));
+                let then = lock(&cache).unflushed.clone();
+                std::thread::spawn(move || {
+                    std::thread::sleep(FLUSH_TIME);
+                    let done = lock(&cache).flushed(&then);
+                    reply(&kernel, unique, done.map(|()| Vec::new()));
+                });
+            }
+            _ => reply(&kernel, unique, answer(operation, &request[HEAD..size], &mut lock(cache))),
         }
-        let unique = u64_at(&request, 8);
-        let answer = answer(
-            operation,
-            &request[HEAD..size],
-            &mut cache.lock().unwrap_or_else(PoisonError::into_inner),
-        );
-        let (error, body) = match answer {
-            Ok(body) => (0, body),
-            Err(error) => (-error.raw_os_error().unwrap_or(libc::EIO), Vec::new()),
-        };
-        let mut reply = Vec::with_capacity(16 + body.len());
-        reply.extend_from_slice(&(16 + body.len() as u32).to_ne_bytes());
-        reply.extend_from_slice(&error.to_ne_bytes());
-        reply.extend_from_slice(&unique.to_ne_bytes());
-        reply.extend_from_slice(&body);
-        // ENOENT: whoever asked has gone.
-        let _ = kernel.write(&reply);
     }
+}
+
+fn lock(cache: &Mutex<Cache>) -> MutexGuard<'_, Cache> {
+    cache.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn reply(mut kernel: &File, unique: u64, answer: io::Result<Vec<u8>>) {
+    let (error, body) = match answer {
+        Ok(body) => (0, body),
+        Err(error) => (-error.raw_os_error().unwrap_or(libc::EIO), Vec::new()),
+    };
+    let mut reply = Vec::with_capacity(16 + body.len());
+    reply.extend_from_slice(&(16 + body.len() as u32).to_ne_bytes());
+    reply.extend_from_slice(&error.to_ne_bytes());
+    reply.extend_from_slice(&unique.to_ne_bytes());
+    reply.extend_from_slice(&body);
+    // ENOENT: whoever asked has gone.
+    let _ = kernel.write(&reply);
 }
 
 fn answer(operation: u32, body: &[u8], cache: &mut Cache) -> io::Result<Vec<u8>> {
@@ -284,7 +303,6 @@ fn answer(operation: u32, body: &[u8], cache: &mut Cache) -> io::Result<Vec<u8>>
             out[40..44].copy_from_slice(&4096u32.to_ne_bytes());
             out[44..48].copy_from_slice(&255u32.to_ne_bytes());
         }
-        FSYNC => cache.flush()?,
         // A close flushes nothing.
         FLUSH | RELEASE => {}
         _ => return Err(io::Error::from_raw_os_error(libc::ENOSYS)),
@@ -313,15 +331,18 @@ mod tests {
         let volatile = Volatile { file: path.clone(), cache: Arc::new(Mutex::new(cache)) };
         let mut chance = Chance::new(1);
         volatile.lock().write(100, b"flushed").unwrap();
-        volatile.lock().flush().unwrap();
+        let then = volatile.lock().unflushed.clone();
+        volatile.lock().write(2_048, b"after the flush began").unwrap();
+        volatile.lock().flushed(&then).unwrap();
         volatile.lock().write(102, b"not flushed, over two sectors").unwrap();
         volatile.lock().write(500, &[7; 1_000]).unwrap();
         assert_eq!(volatile.lock().read(498, 4).unwrap(), [0, 0, 7, 7]);
         assert_eq!(&volatile.lock().read(100, 8).unwrap(), b"flnot fl");
-        assert_eq!(volatile.cut(Kept::Nothing, &mut chance).unwrap(), (3, 0));
-        assert!(volatile.lock().write(0, b"x").is_err() && volatile.lock().flush().is_err());
+        assert_eq!(volatile.cut(Kept::Nothing, &mut chance).unwrap(), (4, 0));
+        assert!(volatile.lock().write(0, b"x").is_err() && volatile.lock().flushed(&then).is_err());
         volatile.restore();
         assert_eq!(&volatile.lock().read(100, 8).unwrap(), b"flushed\0");
+        assert_eq!(volatile.lock().read(2_048, 5).unwrap(), [0; 5]);
         volatile.lock().write(0, &[1; 4096]).unwrap();
         let (count, left) = volatile.cut(Kept::Sectors, &mut chance).unwrap();
         assert!(count == 8 && (1..8).contains(&left), "{left} of {count}");

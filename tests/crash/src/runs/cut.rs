@@ -11,7 +11,7 @@ use crash::mount::Disk;
 use crash::rig::Rig;
 use crash::volatile::{Kept, Volatile};
 
-use super::report::{Tally, Totals, clean, manners, plan};
+use super::report::{SYNC, Tally, Totals, clean, manners, plan};
 use crate::Loop;
 
 /// What a cut takes away.
@@ -49,7 +49,7 @@ impl Power {
         };
         let kept = [Kept::Nothing, Kept::Sectors, Kept::Blocks, Kept::All][chance.below(4) as usize];
         let (count, left) = device.cut(kept, chance)?;
-        Ok(format!("{left} of {count} unflushed sectors kept"))
+        Ok(format!("{left} of {count} unflushed sectors kept, {} flushes so far", device.flushes()))
     }
 
     /// The power is back. Nothing of before is in the kernel's memory any more.
@@ -119,13 +119,15 @@ async fn one_round(
     let mut power = Power::new(how, &plan.work_dir, disk_mb).map_err(|error| error.to_string())?;
     plan.data_dir = power.disk.point().join("data");
     plan.segment_mb = [1, 2, 4][chance.below(3) as usize];
-    plan.settings = format!("[storage]\njournal_budget_mb = \"{}MiB\"\n", disk_mb * 4 / 5);
+    let sync = SYNC[chance.below(3) as usize];
+    plan.settings = format!("[storage]\nsync = \"{sync}\"\njournal_budget_mb = \"{}MiB\"\n", disk_mb * 4 / 5);
     let mut manners = manners(&run.common, run.clients, run.rate);
     manners.seed = chance.bits();
     if expect_loss {
         (plan.durability, manners.level) = ("memory", "memory");
     }
     let work_dir = plan.work_dir.clone();
+    println!("round {round}: sync = {sync}, segments of {} MiB", plan.segment_mb);
     let mut rig = Rig::begin(plan, manners).await?;
     let world = Rc::clone(&rig.world);
     let mut trouble = Vec::new();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crash::chance::Chance;
 use crash::rig::Rig;
 
-use super::report::{Tally, Totals, clean, manners, plan};
+use super::report::{SYNC, Tally, Totals, clean, manners, plan};
 use crate::Loop;
 
 /// When the next kill comes.
@@ -48,6 +48,7 @@ async fn one_round(run: &Loop, round: u32, cycles: u32, totals: &mut Totals) -> 
     let mut plan = plan(&run.common, &format!("kill-{round}"))?;
     // Small segments roll often.
     plan.segment_mb = [1, 2, 4][chance.below(3) as usize];
+    plan.settings = format!("[storage]\nsync = \"{}\"\n", SYNC[chance.below(3) as usize]);
     let (work_dir, data_dir) = (plan.work_dir.clone(), plan.data_dir.clone());
     let mut manners = manners(&run.common, run.clients, run.rate);
     manners.seed = chance.bits();

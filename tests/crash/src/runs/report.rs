@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 
 use crate::{Common, Loop};
 
+/// How a journal may be written; each round takes one by chance.
+pub(crate) const SYNC: [&str; 3] = ["auto", "direct", "buffered"];
+
 /// Tests passed and failed.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Tally {
