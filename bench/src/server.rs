@@ -31,7 +31,11 @@ impl Server {
         let config = data.join("bench.toml");
         let limits = "[limits]\nmessage_rate = 10000\nmessage_burst = 100000\n";
         std::fs::write(&config, limits).map_err(|error| format!("{}: {error}", config.display()))?;
-        let (address, admin) = (free_port()?, free_port()?);
+        let address = free_port()?;
+        let mut admin = free_port()?;
+        while admin == address {
+            admin = free_port()?;
+        }
         let mut child = Command::new(bin)
             .args(["serve", "--config"])
             .arg(&config)

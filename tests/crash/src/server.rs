@@ -296,7 +296,10 @@ pub fn free_port() -> io::Result<SocketAddr> {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |time| time.as_nanos() as u64);
-    let mut chance = Chance::new(now ^ u64::from(std::process::id()));
+    // Two calls within one tick of the clock must not give the same port.
+    static CALLS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    let call = CALLS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let mut chance = Chance::new(now ^ (u64::from(std::process::id()) << 32) ^ (call << 48));
     for _ in 0..1_000 {
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 20_000 + chance.below(10_000) as u16);
         if TcpListener::bind(address).is_ok() {
