@@ -427,11 +427,7 @@ impl Client {
             // Agents may find the conversation closed, reopened or taken; anything else is a bug on one side.
             let usual = matches!((self.role, code), (Role::Agent, "closed" | "not_owner" | "stale"))
                 || (item.op == Op::Close && code == "closed");
-            // What an agent has just heard of may reach his dispatcher a moment later.
-            let early = item.op == Op::Accept
-                && code == "not_found"
-                && self.stream(item.conv.unwrap_or(0)).accepts_early();
-            if !usual && !early {
+            if !usual {
                 self.complain(format!("{:?} {word:?} was refused for good: {code}", item.op));
             }
             if item.op == Op::Accept {

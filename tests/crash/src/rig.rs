@@ -30,8 +30,6 @@ pub struct Rig {
     pub server: Server,
     /// What the first start told.
     pub told: Told,
-    /// Starts that had to be tried again because the process before still held the port.
-    pub start_retries: u32,
     clients: Vec<JoinHandle<()>>,
     chance: Chance,
 }
@@ -49,8 +47,7 @@ impl Rig {
         let record = Record::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
         let world = World::new(manners, server.listen(), told.inbox.clone(), ticket, record);
         let chance = Chance::new(world.manners.seed).fork(u64::MAX);
-        let mut rig =
-            Rig { world: Rc::new(world), server, told, start_retries: 0, clients: Vec::new(), chance };
+        let mut rig = Rig { world: Rc::new(world), server, told, clients: Vec::new(), chance };
         rig.invite().await?;
         Ok(rig)
     }
@@ -94,7 +91,7 @@ impl Rig {
             match Reader::open(self.server.listen(), &path, None, &mut self.chance).await {
                 Ok(_) => return Ok(began.elapsed()),
                 Err(error) => {
-                    self.is_alive_or_again()?;
+                    self.is_alive()?;
                     if began.elapsed() > SERVE_TIME {
                         return Err(format!(
                             "does not serve after {} s: {error}\n{}",
@@ -115,19 +112,6 @@ impl Rig {
     pub fn is_alive(&mut self) -> Result<(), String> {
         match self.server.ended().map_err(|error| error.to_string())? {
             None => Ok(()),
-            Some(status) => Err(format!("the server ended by itself: {status}\n{}", self.server.log_tail())),
-        }
-    }
-
-    /// As [`Rig::is_alive`], but a server that found its port taken is started again, as a supervisor would.
-    fn is_alive_or_again(&mut self) -> Result<(), String> {
-        const LISTEN: i32 = 75;
-        match self.server.ended().map_err(|error| error.to_string())? {
-            None => Ok(()),
-            Some(status) if status.code() == Some(LISTEN) && self.start_retries < 1_000 => {
-                self.start_retries += 1;
-                self.server.start().map_err(|error| error.to_string())
-            }
             Some(status) => Err(format!("the server ended by itself: {status}\n{}", self.server.log_tail())),
         }
     }

@@ -55,15 +55,8 @@ pub fn hash(bytes: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// What a numbered event says, apart from its number: the same for every listener and for ever. The display names of authors are left out: people change
-/// theirs, and then the old words are shown under the new one.
+/// What a numbered event says, apart from its number: the same for every listener and for ever.
 pub fn content(op: &str, d: &Value) -> u64 {
-    let mut d = d.clone();
-    for author in ["from", "by"] {
-        if let Some(author) = d.get_mut(author).and_then(Value::as_object_mut) {
-            author.remove("name");
-        }
-    }
     // Objects are ordered by key here, so the text is canonical.
     hash(format!("{op} {d}").as_bytes())
 }

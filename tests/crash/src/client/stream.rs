@@ -32,8 +32,6 @@ pub(super) struct Stream {
     pub(super) asked_history: Option<Instant>,
     pub(super) is_open: bool,
     pub(super) is_waiting: bool,
-    /// Accepts in a row that came before the dispatcher knew of the conversation.
-    early: u32,
 }
 
 impl Default for Stream {
@@ -49,7 +47,6 @@ impl Default for Stream {
             asked_history: None,
             is_open: false,
             is_waiting: false,
-            early: 0,
         }
     }
 }
@@ -72,17 +69,11 @@ impl Stream {
 
     pub(super) fn on_status(&mut self, op: &str, d: &Value) {
         match (op, d["status"].as_str()) {
-            ("agent", _) => (self.is_open, self.is_waiting, self.early) = (true, false, 0),
+            ("agent", _) => (self.is_open, self.is_waiting) = (true, false),
             ("status", Some("closed")) => (self.is_open, self.is_waiting) = (false, false),
             ("status", Some("waiting")) => (self.is_open, self.is_waiting) = (false, true),
             _ => {}
         }
-    }
-
-    /// An accept was refused because the dispatcher does not know of the conversation yet. Five times may be chance.
-    pub(super) fn accepts_early(&mut self) -> bool {
-        self.early += 1;
-        self.early <= 5
     }
 
     /// A number of ours was told by a reply: it should come by itself.

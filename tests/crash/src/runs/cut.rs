@@ -181,7 +181,6 @@ async fn one_round(
             }
         }
     }
-    totals.start_retries += rig.start_retries;
     let mut verdict = match rig.serving().await {
         Ok(_) if !expect_loss => rig.finish().await,
         // What is lost confuses clients and is found all the same.

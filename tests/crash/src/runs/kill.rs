@@ -93,7 +93,6 @@ async fn one_round(run: &Loop, round: u32, cycles: u32, totals: &mut Totals) -> 
             break;
         }
     }
-    totals.start_retries += rig.start_retries;
     let mut verdict = match rig.serving().await {
         Ok(_) => rig.finish().await,
         Err(what) => {

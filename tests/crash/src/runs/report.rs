@@ -54,7 +54,6 @@ pub(crate) struct Totals {
     pub(crate) gaps: u64,
     pub(crate) resumed: u64,
     pub(crate) connects: u64,
-    pub(crate) start_retries: u32,
     pub(crate) loaded: Duration,
     pub(crate) served: Vec<Duration>,
     pub(crate) findings: Vec<String>,
@@ -115,7 +114,7 @@ impl Totals {
             "crashes": self.crashes, "said": self.said, "acked": self.acked, "acked_lost": self.lost, "doubled": self.doubled, "wrong": self.wrong,
             "stored_unacked": self.unknown, "dup_acks": self.dups, "gaps_seen_and_filled": self.gaps, "heard": self.heard, "events": self.events,
             "messages_per_s": self.rate().round(), "crossed_shards": (self.crossed_share() * 1_000.0).round() / 1_000.0,
-            "start_retries": self.start_retries, "connects": self.connects, "resumed": self.resumed,
+            "connects": self.connects, "resumed": self.resumed,
             "to_serve_ms": { "count": served.len(), "p50": at(0.5), "p90": at(0.9), "max": at(1.0) },
         })
     }
