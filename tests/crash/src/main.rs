@@ -34,7 +34,7 @@ enum What {
     Cut {
         #[command(flatten)]
         run: Loop,
-        /// The server runs with durability "memory": passes only if the cuts cost acknowledged messages
+        /// Nothing is flushed: the server runs with durability "memory", or the device ignores flushes. Passes only if the cuts cost acknowledged messages
         #[arg(long)]
         expect_loss: bool,
         /// What a cut takes away

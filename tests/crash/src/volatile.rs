@@ -41,6 +41,8 @@ struct Cache {
     /// Sectors written since the last flush.
     unflushed: BTreeMap<u64, [u8; SECTOR]>,
     off: bool,
+    /// Says yes to a flush and flushes nothing.
+    deaf: bool,
     flushes: u64,
 }
 
@@ -62,7 +64,7 @@ impl Volatile {
         File::create(file)?;
         let kernel = File::options().read(true).write(true).open("/dev/fuse")?;
         mount(&kernel, file)?;
-        let cache = Cache { durable, size, unflushed: BTreeMap::new(), off: false, flushes: 0 };
+        let cache = Cache { durable, size, unflushed: BTreeMap::new(), off: false, deaf: false, flushes: 0 };
         let cache = Arc::new(Mutex::new(cache));
         let served = Arc::clone(&cache);
         std::thread::Builder::new().name("volatile".to_owned()).spawn(move || serve(kernel, &served))?;
@@ -103,6 +105,11 @@ impl Volatile {
     /// The power is back.
     pub fn restore(&self) {
         self.lock().off = false;
+    }
+
+    /// From now on flushes are answered and do nothing, as if nobody had asked for them.
+    pub fn deafen(&self) {
+        self.lock().deaf = true;
     }
 
     /// Flushes that have reached the device.
@@ -171,6 +178,9 @@ impl Cache {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
         self.flushes += 1;
+        if self.deaf {
+            return Ok(());
+        }
         for (&sector, bytes) in then {
             self.durable.write_all_at(bytes, sector * SECTOR as u64)?;
             if self.unflushed.get(&sector) == Some(bytes) {
@@ -327,7 +337,8 @@ mod tests {
         let path = std::env::temp_dir().join(format!("ringdesk-crash-volatile-{}", std::process::id()));
         let durable = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
         durable.set_len(1 << 20).unwrap();
-        let cache = Cache { durable, size: 1 << 20, unflushed: BTreeMap::new(), off: false, flushes: 0 };
+        let cache =
+            Cache { durable, size: 1 << 20, unflushed: BTreeMap::new(), off: false, deaf: false, flushes: 0 };
         let volatile = Volatile { file: path.clone(), cache: Arc::new(Mutex::new(cache)) };
         let mut chance = Chance::new(1);
         volatile.lock().write(100, b"flushed").unwrap();

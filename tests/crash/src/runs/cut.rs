@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use crash::chance::Chance;
-use crash::mount::Disk;
+use crash::mount::{self, Disk};
 use crash::rig::Rig;
 use crash::volatile::{Kept, Volatile};
 
+use super::kill::roll;
 use super::report::{SYNC, Tally, Totals, clean, manners, plan};
 use crate::Loop;
 
@@ -42,12 +43,16 @@ impl Power {
     }
 
     /// The power goes; what that did, in words.
-    fn cut(&self, chance: &mut Chance) -> std::io::Result<String> {
+    fn cut(&self, expect_loss: bool, chance: &mut Chance) -> std::io::Result<String> {
         let Some(device) = &self.device else {
             self.disk.cut()?;
             return Ok("shut down".to_owned());
         };
-        let kept = [Kept::Nothing, Kept::Sectors, Kept::Blocks, Kept::All][chance.below(4) as usize];
+        let kept = match expect_loss {
+            // Half of everything since the first flush that was ignored would be no file system.
+            true => Kept::Nothing,
+            false => [Kept::Nothing, Kept::Sectors, Kept::Blocks, Kept::All][chance.below(4) as usize],
+        };
         let (count, left) = device.cut(kept, chance)?;
         Ok(format!("{left} of {count} unflushed sectors kept, {} flushes so far", device.flushes()))
     }
@@ -123,25 +128,36 @@ async fn one_round(
     plan.settings = format!("[storage]\nsync = \"{sync}\"\njournal_budget_mb = \"{}MiB\"\n", disk_mb * 4 / 5);
     let mut manners = manners(&run.common, run.clients, run.rate);
     manners.seed = chance.bits();
-    if expect_loss {
+    if expect_loss && how == How::Shutdown {
         (plan.durability, manners.level) = ("memory", "memory");
     }
-    let work_dir = plan.work_dir.clone();
+    let (work_dir, data_dir) = (plan.work_dir.clone(), plan.data_dir.clone());
     println!("round {round}: sync = {sync}, segments of {} MiB", plan.segment_mb);
     let mut rig = Rig::begin(plan, manners).await?;
     let world = Rc::clone(&rig.world);
+    if let Some(device) = power.device.as_ref().filter(|_| expect_loss) {
+        // What the server, or whoever builds it, leaves out is left out below it.
+        mount::sync(power.disk.point()).map_err(|error| error.to_string())?;
+        device.deafen();
+    }
     let mut trouble = Vec::new();
     for cycle in 0..cycles {
         let time = Duration::from_secs_f64(run.seconds_per_cycle);
         let time = time / 4 + chance.time(time * 3 / 4);
         let (before, began) = (world.counts.acked.get(), Instant::now());
-        if let Err(what) = rig.talk(time).await {
+        let rolling = chance.often(300);
+        let talked = match rolling {
+            // Right after a file was made or a superblock written.
+            true => roll(&mut rig, time, &data_dir).await,
+            false => rig.talk(time).await,
+        };
+        if let Err(what) = talked {
             trouble.push(what);
         }
         totals.loaded += began.elapsed();
         world.pass();
         let at_cut = world.counts.acked.get();
-        let what = power.cut(&mut chance).map_err(|error| error.to_string())?;
+        let what = power.cut(expect_loss, &mut chance).map_err(|error| error.to_string())?;
         // Mostly the server sees its disk fail before it is gone. Whatever it acknowledges now is held against it.
         let left = if chance.often(500) { Duration::ZERO } else { chance.time(Duration::from_millis(200)) };
         tokio::time::sleep(left).await;

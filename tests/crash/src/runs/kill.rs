@@ -127,15 +127,20 @@ async fn until(rig: &mut Rig, moment: Moment, data_dir: &Path) -> Result<(), Str
         }
         Moment::Rolling(longest) => {
             rig.serving().await?;
-            rig.talk(longest / 4).await?;
-            let before = files(data_dir);
-            let began = Instant::now();
-            while began.elapsed() < longest && files(data_dir) == before {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            rig.is_alive()
+            roll(rig, longest, data_dir).await
         }
     }
+}
+
+/// Talks until the files of the data directory change, but not longer than `longest`.
+pub(super) async fn roll(rig: &mut Rig, longest: Duration, data_dir: &Path) -> Result<(), String> {
+    rig.talk(longest / 4).await?;
+    let before = files(data_dir);
+    let began = Instant::now();
+    while began.elapsed() < longest * 3 / 4 && files(data_dir) == before {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    rig.is_alive()
 }
 
 /// Names and sizes of the journals' files, and when the small ones were written: superblocks change when a segment rolls or a checkpoint turns.
