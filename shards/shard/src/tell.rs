@@ -67,7 +67,13 @@ impl Shard {
 
     /// Answers a session at this door or another one.
     pub(crate) fn answer(&mut self, to: u16, ask: Ask, answer: Answer) {
-        self.post.post(to, Letter::Answer(ask, answer));
+        if to == self.me() {
+            // At once, as events to this door are told at once: an answer must not arrive behind what came after it.
+            self.post.on_answer(to);
+            self.on_answer(ask, answer);
+        } else {
+            self.post.post(to, Letter::Answer(ask, answer));
+        }
     }
 
     /// Refuses: a visitor here at once, an agent through his door.
