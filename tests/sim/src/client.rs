@@ -83,6 +83,8 @@ pub(crate) struct Local {
     expect: Option<u32>,
     /// Cursors of syncs that are not answered: (cursor, its epoch, limit).
     syncing: VecDeque<(u32, Option<u64>, u32)>,
+    /// Acknowledged by number up to here on this session, perhaps before it was told again.
+    acked_to: u32,
     /// Syncs of former sockets of the session that may still be answered.
     stale_syncs: usize,
     /// Highest receipts told on this connection: seen by visitor, by agent, delivered to visitor, to agent.
@@ -207,6 +209,8 @@ pub(crate) struct Client {
     slow_until_us: u64,
     /// Goes on as a copy of another tab of the same device, as after "duplicate tab".
     pub(crate) wants_twin: bool,
+    /// Its session was another tab's, whose requests may still be answered.
+    pub(crate) is_twin: bool,
     /// The first tab of a visitor fetches his token.
     pub(crate) is_first_tab: bool,
 }
@@ -255,6 +259,7 @@ impl Client {
             strikes: 0,
             slow_until_us: 0,
             wants_twin: false,
+            is_twin: false,
             is_first_tab: false,
         }
     }
@@ -319,11 +324,15 @@ impl Client {
             item.flying = false;
         }
         for local in self.convs.values_mut() {
-            if !local.syncing.is_empty() || local.stale_syncs > 0 {
+            if !local.syncing.is_empty() || local.stale_syncs > 0 || self.is_twin {
                 // It may have been heard, and the answer lost.
                 local.expect = None;
                 local.stale_syncs += local.syncing.len();
                 local.syncing.clear();
+            }
+            if local.expect.is_some_and(|expect| expect <= local.acked_to) {
+                // Told again after a later acknowledgement: the server may take it for acknowledged.
+                local.expect = None;
             }
             local.receipts = [0; 4];
             local.asked_history = false;
@@ -367,14 +376,14 @@ impl Client {
         self.slot_hint = other.slot_hint;
         self.convs = other.convs.clone();
         for local in self.convs.values_mut() {
-            if !local.syncing.is_empty() || local.stale_syncs > 0 {
-                local.expect = None;
-                local.stale_syncs += local.syncing.len();
-                local.syncing.clear();
-            }
+            // The other tab may go on asking until its session is taken.
+            local.expect = None;
+            local.stale_syncs += local.syncing.len();
+            local.syncing.clear();
             local.receipts = [0; 4];
             local.asked_history = false;
         }
+        self.is_twin = true;
     }
 
     /// Whether it can be copied.
@@ -497,6 +506,8 @@ impl Client {
             for told in self.told.iter_mut().filter(|told| told.0 == c && told.1 <= s) {
                 told.2 = true;
             }
+            let local = self.convs.entry(c).or_default();
+            local.acked_to = local.acked_to.max(s);
             self.mention(around, "ack", &format!("{{\"c\":\"{}\",\"s\":{s}}}", text_of(c)));
             if !self.is_agent() {
                 self.acked_p = self.p;

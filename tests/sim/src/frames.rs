@@ -23,7 +23,11 @@ pub(crate) fn put_frame(out: &mut Vec<u8>, fin: bool, opcode: u8, payload: &[u8]
         }
     }
     out.extend_from_slice(&mask);
-    out.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
+    let from = out.len();
+    out.extend_from_slice(payload);
+    for part in out[from..].chunks_mut(4) {
+        part.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+    }
 }
 
 /// Appends a text message: whole, or now and then in fragments with a ping between them.
@@ -49,15 +53,15 @@ pub(crate) fn mask(chance: &mut Chance) -> [u8; 4] {
 
 /// A frame of the server.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Frame {
-    Text(String),
+pub(crate) enum Frame<'r> {
+    Text(&'r str),
     Close { code: Option<u16>, reason: String },
     Pong,
-    Ping(Vec<u8>),
+    Ping(&'r [u8]),
 }
 
-/// Takes one frame from the front of what was received. Servers do not mask and ours does not fragment.
-pub(crate) fn take_frame(received: &mut Vec<u8>) -> Result<Option<Frame>, String> {
+/// The frame at the front of what was received, and its size, once it is whole. Servers do not mask and ours does not fragment.
+pub(crate) fn read_frame(received: &[u8]) -> Result<Option<(Frame<'_>, usize)>, String> {
     let Some(&[first, second]) = received.first_chunk() else { return Ok(None) };
     if first & 0x70 != 0 {
         return Err(format!("a frame of the server with reserved bits: {first:#x}"));
@@ -85,25 +89,24 @@ pub(crate) fn take_frame(received: &mut Vec<u8>) -> Result<Option<Frame>, String
     if received.len() < header + size {
         return Ok(None);
     }
-    let payload: Vec<u8> = received[header..header + size].to_vec();
-    received.drain(..header + size);
+    let payload = &received[header..header + size];
     let opcode = first & 0x0F;
     if opcode >= 8 && size > 125 {
         return Err("a control frame of the server over 125 bytes".into());
     }
-    match opcode {
-        TEXT => match String::from_utf8(payload) {
-            Ok(text) => Ok(Some(Frame::Text(text))),
-            Err(_) => Err("a text of the server that is not UTF-8".into()),
-        },
-        CLOSE => read_close(&payload).map(Some),
-        PONG => Ok(Some(Frame::Pong)),
-        PING => Ok(Some(Frame::Ping(payload))),
-        other => Err(format!("a frame of the server with opcode {other}")),
-    }
+    let frame = match opcode {
+        TEXT => {
+            Frame::Text(core::str::from_utf8(payload).map_err(|_| "a text of the server that is not UTF-8")?)
+        }
+        CLOSE => read_close(payload)?,
+        PONG => Frame::Pong,
+        PING => Frame::Ping(payload),
+        other => return Err(format!("a frame of the server with opcode {other}")),
+    };
+    Ok(Some((frame, header + size)))
 }
 
-fn read_close(payload: &[u8]) -> Result<Frame, String> {
+fn read_close(payload: &[u8]) -> Result<Frame<'static>, String> {
     match payload {
         [] => Ok(Frame::Close { code: None, reason: String::new() }),
         [high, low, reason @ ..] => {
@@ -119,17 +122,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_servers_frame_is_taken_when_it_is_whole() {
+    fn a_servers_frame_is_read_when_it_is_whole() {
         let mut received = vec![0x81, 5, b'h', b'e', b'l', b'l'];
-        assert_eq!(take_frame(&mut received), Ok(None));
+        assert_eq!(read_frame(&received), Ok(None));
         received.push(b'o');
         received.extend_from_slice(&[0x88, 2, 0x0F, 0xA0]);
-        assert_eq!(take_frame(&mut received), Ok(Some(Frame::Text("hello".into()))));
-        assert_eq!(
-            take_frame(&mut received),
-            Ok(Some(Frame::Close { code: Some(4000), reason: String::new() }))
-        );
-        assert_eq!(take_frame(&mut received), Ok(None));
+        assert_eq!(read_frame(&received), Ok(Some((Frame::Text("hello"), 7))));
+        let close = Frame::Close { code: Some(4000), reason: String::new() };
+        assert_eq!(read_frame(&received[7..]), Ok(Some((close, 4))));
+        assert_eq!(read_frame(&[]), Ok(None));
     }
 
     #[test]
@@ -137,7 +138,7 @@ mod tests {
         for bytes in
             [&[0x01, 0][..], &[0x81, 0x80], &[0xC1, 0], &[0x81, 126, 0, 5], &[0x82, 0], &[0x81, 1, 0xFF]]
         {
-            assert!(take_frame(&mut bytes.to_vec()).is_err(), "{bytes:?}");
+            assert!(read_frame(bytes).is_err(), "{bytes:?}");
         }
     }
 }

@@ -97,13 +97,16 @@ impl Plan {
         let chance = &mut Chance::new(seed, "plan");
         let shard_count = chance.weighted(&[(4, 1), (58, 2), (38, 3)]);
         let limits = limits(chance);
+        let window = chance.weighted(&[(10, 300), (30, 4 << 10), (60, 64 << 10)]);
         let slow_world = chance.percent(12);
         let heavy = chance.percent(5);
+        // Shards that take their mail more slowly than it comes.
+        let congested = chance.percent(5);
         let long = if heavy { 70 } else { chance.weighted(&[(60, 1), (25, 5), (15, 40)]) };
         let level = if chance.percent(14) { Level::Memory } else { Level::Disk };
         Plan {
             shard_count,
-            mailbox_size: chance.weighted(&[(40, 64), (20, 96), (40, 1024)]),
+            mailbox_size: if congested { 64 } else { chance.weighted(&[(40, 64), (20, 96), (40, 1024)]) },
             table_size: chance.weighted(&[(15, 6), (35, 16), (50, 64)]),
             geometry: Geometry {
                 segment_size: chance.weighted(&[
@@ -120,7 +123,7 @@ impl Plan {
             session_count_max: chance.weighted(&[(6, 5), (94, 1000)]),
             limits,
             visitor_count: chance.weighted(&[(30, 2), (50, 3), (20, 5)]),
-            agent_count: if heavy { 3 } else { chance.weighted(&[(50, 1), (35, 2), (15, 3)]) },
+            agent_count: if heavy || congested { 3 } else { chance.weighted(&[(50, 1), (35, 2), (15, 3)]) },
             hostile_count: chance.weighted(&[(50, 1), (10, 2), (40, 0)]),
             capacity: chance.between(1, 5) as u16,
             messages_min: chance.between(50, 60) * if heavy { 3 } else { 1 },
@@ -131,11 +134,15 @@ impl Plan {
             crash_again_percent: chance.pick(&[10, 40]),
             drain_percent: chance.pick(&[10, 30]),
             cut: chance.weighted(&[(30, Cut::Whole), (45, Cut::Anywhere), (25, Cut::Bytes)]),
-            window: chance.weighted(&[(10, 300), (30, 4 << 10), (60, 64 << 10)]) as usize,
+            window,
             latency_us: chance.pick(&[(20, 200), (200, 3_000), (1_000, 40_000)]),
             mail_us: chance.pick(&[(1, 20), (10, 500), (100, 20_000)]),
-            turn_us: chance.pick(&[(1, 40), (20, 400), (100, 3_000)]),
-            letters_per_turn: chance.weighted(&[(15, 2), (25, 8), (60, 1000)]),
+            turn_us: if congested {
+                (2_000, 30_000)
+            } else {
+                chance.pick(&[(1, 40), (20, 400), (100, 3_000)])
+            },
+            letters_per_turn: if congested { 1 } else { chance.weighted(&[(15, 2), (25, 8), (60, 1000)]) },
             disk_us: chance.pick(&[(50, 400), (300, 3_000), (2_000, 30_000)]),
             disk_stall_permille: if heavy { 150 } else { chance.pick(&[0, 0, 5, 30]) },
             disk_stall_us: if heavy { 400_000 } else { chance.between(100_000, 2_500_000) },
@@ -145,12 +152,12 @@ impl Plan {
             full_us: chance.between(100_000, 3_000_000),
             drop_permille: chance.pick(&[5, 25, 80]),
             vanish_percent: chance.pick(&[0, 0, 10, 30]),
-            slow_permille: if slow_world { 60 } else { 5 },
+            slow_permille: if slow_world || window < 1000 { 60 } else { 5 },
             lazy_percent: chance.pick(&[0, 0, 30]),
             long_percent: long,
             act_us: chance.pick(&[(5_000, 60_000), (20_000, 250_000)]),
             very_long_percent: if heavy { 60 } else { 5 },
-            pause_permille: chance.weighted(&[(80, 0), (20, 4)]),
+            pause_permille: chance.weighted(&[(70, 0), (15, 4), (15, 15)]),
             rot_percent: if level == Level::Disk && chance.percent(3) { 60 } else { 0 },
             clock_jumps: chance.percent(40),
             orders_permille: chance.pick(&[0, 2, 10]),

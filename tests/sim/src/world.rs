@@ -373,6 +373,8 @@ impl World {
         plan.segment_fail_percent = 0;
         plan.drop_permille = 0;
         plan.slow_permille = 0;
+        plan.turn_us = (1, 40);
+        plan.letters_per_turn = 1000;
         self.disk_full_until_us = 0;
         self.crash_in = None;
         for client in 0..self.clients.len() {
@@ -428,6 +430,8 @@ impl World {
     fn make_twin(&mut self, client: usize) {
         let own = &self.clients[client];
         let Some(other) = self.clients.iter().position(|other| other.is_like(own)) else { return };
+        // Two tabs of one session: what the one counts is nothing to the other, and numbers alone show a gap.
+        self.clients[other].is_twin = true;
         let other = self.clients[other].clone();
         self.with_client(client, |client, around| client.become_twin(around, &other));
         self.settle_client(client);

@@ -282,6 +282,10 @@ impl Checker {
     /// Something durable was refused for good: it is not stored, and never was.
     pub(crate) fn refused(&mut self, boot: u32, number: usize, code: &str) {
         let now_us = self.now_us;
+        if let Some(c) = self.intents[number].c {
+            // A history that is gone is noticed first.
+            self.at(boot, c);
+        }
         let intent = &mut self.intents[number];
         let is_last = !intent.is_under_way(now_us, boot);
         intent.answered_us.get_or_insert(now_us);

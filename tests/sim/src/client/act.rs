@@ -104,6 +104,7 @@ impl Client {
     /// What this client reads back in the end.
     fn to_read(&self, around: &Around<'_>) -> Vec<u128> {
         match self.role {
+            Role::Visitor if !self.is_first_tab => Vec::new(),
             Role::Visitor => {
                 let own = around.people[self.person].c;
                 own.filter(|&c| !around.check.may_miss(self.boot, c)).into_iter().collect()

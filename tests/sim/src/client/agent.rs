@@ -85,7 +85,7 @@ impl Client {
             return;
         }
         let act = around.chance.weighted(&[
-            (30, Act::Say),
+            (45, Act::Say),
             (6, Act::Note),
             (8, Act::Accept),
             (6, Act::Close),
@@ -101,7 +101,7 @@ impl Client {
             (1, Act::Wrong),
             (4, Act::Sub),
             (1, Act::Foreign),
-            (15, Act::Nothing),
+            (8, Act::Nothing),
         ]);
         let owned = around.people[self.person].owned.clone();
         let own = (!owned.is_empty()).then(|| owned[around.chance.index(owned.len())]);

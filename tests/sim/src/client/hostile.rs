@@ -36,6 +36,8 @@ pub(crate) enum Evil {
     Foreign,
     /// Too much, and never stops.
     Flood,
+    /// Authenticates and then says nothing, not even a heartbeat.
+    Mute,
     /// Closes properly.
     Polite,
 }
@@ -54,6 +56,8 @@ const ALL: &[Evil] = &[
     Evil::Unauthenticated,
     Evil::Foreign,
     Evil::Flood,
+    Evil::Mute,
+    Evil::Mute,
     Evil::Polite,
 ];
 
@@ -115,6 +119,7 @@ impl Client {
             | Evil::Nonsense
             | Evil::Foreign
             | Evil::Flood
+            | Evil::Mute
             | Evil::Polite => {
                 let d = format!("{{\"device\":\"{}\"}}", self.device);
                 self.ask(around, super::Pending::Anything, "auth", &d);
@@ -144,7 +149,7 @@ impl Client {
         if self.stage == Stage::Off {
             return;
         }
-        if around.phase != Phase::Chaos || around.chance.percent(3) {
+        if around.phase != Phase::Chaos || around.chance.permille(if evil == Evil::Mute { 2 } else { 30 }) {
             self.done = around.phase != Phase::Chaos;
             self.role = Role::Hostile(Evil::choose(around.chance));
             return self.leave(around, Wish::Close, 100_000);
@@ -219,6 +224,7 @@ impl Client {
             | Evil::Silent
             | Evil::BadToken
             | Evil::OldTicket
+            | Evil::Mute
             | Evil::Unauthenticated => {}
         }
     }

@@ -150,7 +150,8 @@ impl Client {
             let local = self.convs.entry(c).or_default();
             local.last = local.last.min(s - 1);
             // The server may have heard of that, or not.
-            local.expect = local.expect.filter(|_| !acked || !is_agent).map(|expect| expect.min(s));
+            let is_unsure = is_agent && (acked || s <= local.acked_to);
+            local.expect = local.expect.filter(|_| !is_unsure).map(|expect| expect.min(s));
         }
         self.p -= back;
         self.p

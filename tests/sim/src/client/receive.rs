@@ -20,19 +20,28 @@ impl Client {
         if upgrading(self) && !self.on_http(around) {
             return;
         }
+        let received = core::mem::take(&mut self.rx);
+        let mut at = 0;
         while self.stage != Stage::Off && self.wish == Wish::None {
-            match frames::take_frame(&mut self.rx) {
-                Ok(None) => return,
-                Ok(Some(frame)) => self.on_frame(around, frame),
+            match frames::read_frame(&received[at..]) {
+                Ok(None) => break,
+                Ok(Some((frame, size))) => {
+                    at += size;
+                    self.on_frame(around, frame);
+                }
                 Err(why) => {
                     let number = self.number;
                     return around.check.broken(|| format!("client {number}: {why}"));
                 }
             }
         }
+        if self.stage != Stage::Off {
+            self.rx = received;
+            self.rx.drain(..at);
+        }
     }
 
-    fn on_frame(&mut self, around: &mut Around<'_>, frame: Frame) {
+    fn on_frame(&mut self, around: &mut Around<'_>, frame: Frame<'_>) {
         match frame {
             Frame::Text(text) => {
                 for line in text.split('\n').filter(|line| !line.is_empty()) {
@@ -51,7 +60,7 @@ impl Client {
                 }
             }
             Frame::Ping(payload) => {
-                frames::put_frame(&mut self.tx, true, frames::PONG, &payload, [1, 2, 3, 4])
+                frames::put_frame(&mut self.tx, true, frames::PONG, payload, [1, 2, 3, 4])
             }
             Frame::Pong => {}
             Frame::Close { code, reason } => self.on_close(around, code, &reason),
@@ -125,7 +134,8 @@ impl Client {
     fn on_envelope(&mut self, around: &mut Around<'_>, envelope: &Json<'_>) {
         if envelope.is_empty_object() {
             around.marks.hit(Mark::PushHeartbeat);
-            if !self.lazy || around.chance.percent(70) {
+            let mute = self.role == Role::Hostile(super::Evil::Mute);
+            if !mute && (!self.lazy || around.chance.percent(70)) {
                 self.put_text(around, "{}");
             }
             return;
@@ -261,10 +271,12 @@ impl Client {
             self.p = p;
             self.acked_p = p;
             self.told.clear();
+            self.is_twin = false;
             for local in self.convs.values_mut() {
                 local.expect = None;
                 local.synced = false;
                 local.stale_syncs = 0;
+                local.acked_to = 0;
             }
         }
         self.session = Some(Session { sid, epoch });
@@ -273,10 +285,11 @@ impl Client {
             && heads.is_empty()
             && !self.is_agent()
         {
-            if self.known_at_auth == Some(c) && around.check.knows(self.boot, c) {
+            let stands = around.check.knows(self.boot, c) && !around.check.may_miss(self.boot, c);
+            if self.known_at_auth == Some(c) && stands {
                 return around.check.broken(|| format!("{c:x} is gone: {d:?}"));
             }
-            if !around.check.knows(self.boot, c) {
+            if !stands {
                 around.people[self.person].c = None;
                 self.convs.remove(&c);
             }
@@ -392,6 +405,7 @@ impl Client {
         }
         let local = self.convs.entry(c).or_default();
         local.asked_history = false;
+        let had = if around.plan.level == journal::Level::Memory { 0 } else { had };
         if before > 1 && before <= had + 1 && last != Some(before - 1) {
             return around.check.broken(|| format!("history before {before} of {c:x} ends with {last:?}"));
         }
@@ -552,7 +566,7 @@ impl Client {
     fn on_sync(&mut self, around: &mut Around<'_>, c: u128, push: &Json<'_>) {
         let err = push.get("err");
         let local = self.convs.entry(c).or_default();
-        let stale = local.stale_syncs > 0;
+        let stale = local.stale_syncs > 0 || self.is_twin;
         let asked = local.syncing.front().copied();
         around.trace.note("client", self.number as u64, "synced", || {
             format!(
@@ -566,7 +580,7 @@ impl Client {
             let local = client.convs.get_mut(&c).expect("made above");
             match own {
                 true => drop(local.syncing.pop_front()),
-                false => local.stale_syncs -= 1,
+                false => local.stale_syncs = local.stale_syncs.saturating_sub(1),
             }
         };
         if err.has("code") {

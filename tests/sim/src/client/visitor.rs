@@ -39,7 +39,7 @@ impl Client {
             return;
         }
         let act = around.chance.weighted(&[
-            (40, Act::Say),
+            (70, Act::Say),
             (3, Act::Burst),
             (5, Act::Again),
             (2, Act::Conflict),
@@ -52,7 +52,7 @@ impl Client {
             (2, Act::BadAck),
             (1, Act::Wrong),
             (1, Act::Start),
-            (20, Act::Nothing),
+            (10, Act::Nothing),
         ]);
         match act {
             Act::Say => self.say(around, c, Kind::Message),
@@ -214,7 +214,11 @@ impl Client {
         let d = match around.chance.below(3) {
             0 => format!("{{\"p\":{}}}", self.p + 1 + around.chance.below(1000)),
             1 => format!("{{\"p\":{}}}", self.acked_p.saturating_sub(around.chance.below(5))),
-            _ => format!("{{\"c\":\"{}\",\"s\":{}}}", text_of(c), 1_000_000 + around.chance.below(1000)),
+            _ => format!(
+                "{{\"c\":\"{}\",\"s\":{}}}",
+                text_of(c),
+                self.convs.get(&c).map_or(0, |local| u64::from(local.last)) + 1 + around.chance.below(1000)
+            ),
         };
         self.mention(around, "ack", &d);
     }
