@@ -7,7 +7,9 @@ mod act;
 mod agent;
 mod hostile;
 mod http;
+mod pushes;
 mod receive;
+mod replies;
 mod visitor;
 
 use core::fmt::Write as _;
