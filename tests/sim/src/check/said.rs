@@ -240,10 +240,8 @@ impl Checker {
             Some("acknowledged twice as new".into())
         } else if answer.dup && attempts < 2 && kind != Kind::Start {
             Some("sent once and answered with dup".into())
-        } else if let Some(code) = refused {
-            Some(format!("refused with {code} and acknowledged as {}", answer.s))
         } else {
-            None
+            refused.map(|code| format!("refused with {code} and acknowledged as {}", answer.s))
         };
         if let Some(broken) = broken {
             let intent = self.intents[number].clone();

@@ -237,11 +237,8 @@ impl Client {
         let person = &mut around.people[self.person];
         let d = push.get("d");
         match push.get("op").text() {
-            Some("agent") if id_in(d.get("joined").get("id")) == person.id => {
-                if !person.owned.contains(&c) {
-                    person.owned.push(c);
-                }
-            }
+            Some("agent") if id_in(d.get("joined").get("id")) == person.id && person.owned.contains(&c) => {}
+            Some("agent") if id_in(d.get("joined").get("id")) == person.id => person.owned.push(c),
             Some("agent" | "status") => person.owned.retain(|&owned| owned != c),
             _ => {}
         }

@@ -177,7 +177,7 @@ impl Client {
             let body = quoted(&said.body);
             let _ = write!(op, ",\"first\":{{\"cid\":\"{}\",\"type\":\"text\",\"body\":{body}}}", said.cid);
         }
-        op.push_str("}");
+        op.push('}');
         self.post(around, intent, op);
     }
 }
