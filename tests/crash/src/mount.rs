@@ -52,10 +52,6 @@ impl Disk {
     pub fn point(&self) -> &Path {
         &self.point
     }
-    /// The file it lies in.
-    pub fn image(&self) -> &Path {
-        &self.image
-    }
 
     /// Mounts it; the kernel replays its journal first.
     ///
@@ -193,14 +189,6 @@ impl Drop for Disk {
 fn attach(image: &Path) -> io::Result<String> {
     let found = run(Command::new("losetup").args(["--find", "--show"]).arg(image))?;
     Ok(String::from_utf8_lossy(&found.stdout).trim().to_owned())
-}
-
-/// Makes holes where a file holds only zeros: its next writes there need room again.
-///
-/// # Errors
-/// If the file system cannot.
-pub fn dig_holes(file: &Path) -> io::Result<()> {
-    run(Command::new("fallocate").arg("--dig-holes").arg(file)).map(|_| ())
 }
 
 /// Everything written so far reaches the device of this file system.

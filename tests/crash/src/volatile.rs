@@ -35,6 +35,17 @@ pub enum Kept {
     All,
 }
 
+/// What fails from some moment on, every time and for everybody, until it is mended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Flushes; what they should have flushed is forgotten.
+    Flush,
+    /// Writes.
+    Write,
+    /// Both.
+    Both,
+}
+
 struct Cache {
     durable: File,
     size: u64,
@@ -43,6 +54,7 @@ struct Cache {
     off: bool,
     /// Says yes to a flush and flushes nothing.
     deaf: bool,
+    fault: Option<Fault>,
     flushes: u64,
 }
 
@@ -64,7 +76,15 @@ impl Volatile {
         File::create(file)?;
         let kernel = File::options().read(true).write(true).open("/dev/fuse")?;
         mount(&kernel, file)?;
-        let cache = Cache { durable, size, unflushed: BTreeMap::new(), off: false, deaf: false, flushes: 0 };
+        let cache = Cache {
+            durable,
+            size,
+            unflushed: BTreeMap::new(),
+            off: false,
+            deaf: false,
+            fault: None,
+            flushes: 0,
+        };
         let cache = Arc::new(Mutex::new(cache));
         let served = Arc::clone(&cache);
         std::thread::Builder::new().name("volatile".to_owned()).spawn(move || serve(kernel, &served))?;
@@ -112,6 +132,16 @@ impl Volatile {
         self.lock().deaf = true;
     }
 
+    /// From now on it fails.
+    pub fn fail(&self, fault: Fault) {
+        self.lock().fault = Some(fault);
+    }
+
+    /// It works again.
+    pub fn mend(&self) {
+        self.lock().fault = None;
+    }
+
     /// Flushes that have reached the device.
     pub fn flushes(&self) -> u64 {
         self.lock().flushes
@@ -147,7 +177,7 @@ impl Cache {
     }
 
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        if self.off {
+        if self.off || matches!(self.fault, Some(Fault::Write | Fault::Both)) {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
         if offset + bytes.len() as u64 > self.size {
@@ -175,6 +205,10 @@ impl Cache {
     /// The end of a flush that began when the cache was `then`. What was written since is not covered by it.
     fn flushed(&mut self, then: &BTreeMap<u64, [u8; SECTOR]>) -> io::Result<()> {
         if self.off {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        if matches!(self.fault, Some(Fault::Flush | Fault::Both)) {
+            self.unflushed.retain(|sector, bytes| then.get(sector) != Some(bytes));
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
         self.flushes += 1;
@@ -337,8 +371,15 @@ mod tests {
         let path = std::env::temp_dir().join(format!("ringdesk-crash-volatile-{}", std::process::id()));
         let durable = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
         durable.set_len(1 << 20).unwrap();
-        let cache =
-            Cache { durable, size: 1 << 20, unflushed: BTreeMap::new(), off: false, deaf: false, flushes: 0 };
+        let cache = Cache {
+            durable,
+            size: 1 << 20,
+            unflushed: BTreeMap::new(),
+            off: false,
+            deaf: false,
+            fault: None,
+            flushes: 0,
+        };
         let volatile = Volatile { file: path.clone(), cache: Arc::new(Mutex::new(cache)) };
         let mut chance = Chance::new(1);
         volatile.lock().write(100, b"flushed").unwrap();

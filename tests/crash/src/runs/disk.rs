@@ -7,10 +7,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crash::chance::Chance;
-use crash::mount::{self, Disk};
+use crash::mount::Disk;
 use crash::readback::Reader;
 use crash::rig::Rig;
 use crash::server::{Plan, Server};
+use crash::volatile::{Fault, Volatile};
 
 use super::report::{Tally, clean, manners, plan};
 use crate::Common;
@@ -41,6 +42,8 @@ pub(crate) async fn run(common: Common, only: &str) -> Result<Tally, String> {
     test!("full disk", full_disk);
     test!("full journal budget", full_budget);
     test!("failing flush", failing_flush);
+    test!("failing write", failing_write);
+    test!("failing device", failing_device);
     test!("read-only disk", read_only);
     test!("second server", second_server);
     test!("SIGTERM under load", sigterm);
@@ -174,48 +177,53 @@ async fn full_budget(common: &Common, mut plan: Plan) -> Result<String, String> 
     finish(rig, format!("storage_full after {:.1} s, reading went on", after.as_secs_f64())).await
 }
 
-/// A file system in a file of another one that is full: writing to blocks that nobody wrote yet fails when the device is flushed.
-async fn failing_flush(common: &Common, mut plan: Plan) -> Result<String, String> {
-    let outer = Disk::new(&plan.work_dir.join("outer-image"), 400, &plan.work_dir.join("outer"))
-        .map_err(|error| error.to_string())?;
-    let mut inner = Disk::new(&outer.point().join("image"), 300, &plan.work_dir.join("disk"))
-        .map_err(|error| error.to_string())?;
-    plan.data_dir = inner.point().join("data");
-    plan.segment_mb = 8;
-    let mut rig = begin(common, plan).await?;
-    // Everything that is written so far lies on the device; the zeros behind it become holes that need room again.
-    rig.server.signal(libc::SIGSTOP);
-    let broken = break_device(&outer, &inner);
-    rig.server.signal(libc::SIGCONT);
-    let filler = broken.map_err(|error| error.to_string())?;
-    let began = Instant::now();
-    let status =
-        rig.server.wait(Duration::from_secs(60)).await.map_err(|error| {
-            format!("{error}; free outside: {:?}\n{}", outer.free(), rig.server.log_tail())
-        })?;
-    let after = began.elapsed();
-    if status.code() != Some(FENCED) {
-        return Err(format!("ended with {status} and not {FENCED}\n{}", rig.server.log_tail()));
-    }
-    let fences = rig.server.log().matches("is fenced").count();
-    if fences != 1 {
-        return Err(format!("{fences} fences are in the log"));
-    }
-    std::fs::remove_file(filler).map_err(|error| error.to_string())?;
-    heal(&mut inner)?;
-    rig.start().await?;
-    acked_again(&mut rig, Duration::from_secs(30)).await?;
-    let outcome = finish(rig, format!("fenced {} ms after the disk broke", after.as_millis())).await;
-    drop(inner);
-    drop(outer);
-    outcome
+async fn failing_flush(common: &Common, plan: Plan) -> Result<String, String> {
+    failing(common, plan, Fault::Flush).await
 }
 
-fn break_device(outer: &Disk, inner: &Disk) -> std::io::Result<std::path::PathBuf> {
-    mount::sync(inner.point())?;
-    mount::sync(outer.point())?;
-    mount::dig_holes(inner.image())?;
-    outer.fill(0)
+async fn failing_write(common: &Common, plan: Plan) -> Result<String, String> {
+    failing(common, plan, Fault::Write).await
+}
+
+async fn failing_device(common: &Common, plan: Plan) -> Result<String, String> {
+    failing(common, plan, Fault::Both).await
+}
+
+/// The device fails under load, for everybody and until it is mended. (A loop device on a full file system fails too, but tells the error only to whoever
+/// flushes first: when that is the database, the journal's flush succeeds and its data are gone. No server can survive that lie.)
+async fn failing(common: &Common, mut plan: Plan, fault: Fault) -> Result<String, String> {
+    let mut told = Vec::new();
+    let work_dir = plan.work_dir.clone();
+    let device = Volatile::new(&work_dir.join("image"), 256, &work_dir.join("device"))
+        .map_err(|error| error.to_string())?;
+    let mut disk = Disk::on(device.file(), &work_dir.join("disk")).map_err(|error| error.to_string())?;
+    plan.data_dir = disk.point().join("data");
+    // One way of writing the journal, and then the other.
+    plan.settings = "[storage]\nsync = \"direct\"\n".to_owned();
+    let mut rig = begin(common, plan).await?;
+    for next in ["buffered", "auto"] {
+        device.fail(fault);
+        let began = Instant::now();
+        let ended = rig.server.wait(Duration::from_secs(30)).await;
+        let status = ended.map_err(|error| format!("{error}\n{}", rig.server.log_tail()))?;
+        told.push(format!("{} ms", began.elapsed().as_millis()));
+        if status.code() != Some(FENCED) {
+            return Err(format!("ended with {status} and not {FENCED}\n{}", rig.server.log_tail()));
+        }
+        disk.reattach(|| device.mend()).map_err(|error| error.to_string())?;
+        heal(&mut disk)?;
+        let settings = format!("[storage]\nsync = \"{next}\"\n");
+        rig.server.configure(&settings).map_err(|error| error.to_string())?;
+        rig.start().await?;
+        acked_again(&mut rig, Duration::from_secs(30)).await?;
+    }
+    let fences = rig.server.log().matches("is fenced").count();
+    if fences < 2 {
+        return Err(format!("{fences} fences are in the log\n{}", rig.server.log_tail()));
+    }
+    let outcome = finish(rig, format!("fenced after {}", told.join(" and "))).await;
+    drop(disk);
+    outcome
 }
 
 fn heal(disk: &mut Disk) -> Result<(), String> {

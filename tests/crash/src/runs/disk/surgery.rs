@@ -63,6 +63,7 @@ async fn operate(
             segment.display()
         ));
     }
+    rig.world.quiet.set(true);
     let logged = rig.server.log().len();
     rig.server.start().map_err(|error| error.to_string())?;
     let started = match rig.server.wait(Duration::from_secs(4)).await {
