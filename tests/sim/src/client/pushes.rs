@@ -41,7 +41,7 @@ impl Client {
             ("presence", Some(_)) if audience == Audience::Agent => around.marks.hit(Mark::PushPresence),
             ("queue", Some(_)) if audience == Audience::Visitor => {
                 around.marks.hit(Mark::PushQueue);
-                if d.get("pos").number().is_none_or(|pos| pos <= 0) {
+                if d.get("pos").number().is_none_or(|pos| pos == 0) {
                     around.check.broken(|| format!("a place in the queue that is none: {push:?}"));
                 }
             }
