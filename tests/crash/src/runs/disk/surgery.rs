@@ -76,6 +76,11 @@ async fn operate(
             if !log[logged..].contains("damaged") {
                 return Err(format!("it serves and names no damage\n{}", rig.server.log_tail()));
             }
+            // Numbers may be gone, but whoever was told them must learn that this is another history.
+            if let Some(unsaid) = rig.world.complaints.borrow().iter().find(|what| what.contains("is unsaid"))
+            {
+                return Err(format!("damage is named, and heads go back within one history epoch: {unsaid}"));
+            }
             "served, the damage named".to_owned()
         }
     };
