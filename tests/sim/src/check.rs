@@ -401,6 +401,15 @@ impl Checker {
         }
     }
 
+    /// The highest number that anybody was told; 0 where damage may have taken some.
+    pub(crate) fn highest(&self, boot: u32, audience: Audience, c: u128) -> u32 {
+        let Some(conversation) = self.conversations.get(&c) else { return 0 };
+        if self.may_miss(boot, c) || conversation.epoch != self.history(boot, c) {
+            return 0;
+        }
+        conversation.streams[audience as usize].facts.keys().next_back().copied().unwrap_or(0)
+    }
+
     /// The head of a stream as it was told after the faults had stopped.
     pub(crate) fn final_head(&self, audience: Audience, c: u128) -> Option<u32> {
         self.conversations.get(&c)?.streams[audience as usize].final_head

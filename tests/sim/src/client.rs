@@ -74,6 +74,15 @@ pub(crate) enum Stage {
     Parting,
 }
 
+/// A cursor that was said and is not answered.
+#[derive(Clone, Copy, Debug)]
+struct Syncing {
+    re: u32,
+    since: u32,
+    epoch: Option<u64>,
+    limit: u32,
+}
+
 /// A conversation as one tab has it.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Local {
@@ -83,8 +92,8 @@ pub(crate) struct Local {
     epoch: u64,
     /// The number that must come next on this session; `None` = not known.
     expect: Option<u32>,
-    /// Cursors of syncs that are not answered: (cursor, its epoch, limit).
-    syncing: VecDeque<(u32, Option<u64>, u32)>,
+    /// Syncs that are not answered.
+    syncing: VecDeque<Syncing>,
     /// Acknowledged by number up to here on this session, perhaps before it was told again.
     acked_to: u32,
     /// Syncs of former sockets of the session that may still be answered.
@@ -209,6 +218,9 @@ pub(crate) struct Client {
     strikes: u32,
     /// The server asked for less: until then one thing is said at a time.
     slow_until_us: u64,
+    /// Then it claims to have got more of a conversation than it was told, and is gone: a resume must bring what was on its way nevertheless.
+    lies_at: Option<(u64, u128)>,
+    leaves_at: Option<u64>,
     /// Goes on as a copy of another tab of the same device, as after "duplicate tab".
     pub(crate) wants_twin: bool,
     /// Its session was another tab's, whose requests may still be answered.
@@ -260,6 +272,8 @@ impl Client {
             done: false,
             strikes: 0,
             slow_until_us: 0,
+            lies_at: None,
+            leaves_at: None,
             wants_twin: false,
             is_twin: false,
             is_first_tab: false,
@@ -280,6 +294,16 @@ impl Client {
     /// Whether everything it said is answered.
     pub(crate) fn is_quiet(&self) -> bool {
         self.outbox.is_empty()
+    }
+
+    /// Whether it was told everything that anybody was told of the conversations it listens to.
+    pub(crate) fn is_up_to_date(&self, check: &Checker) -> bool {
+        self.stage != Stage::Live
+            || matches!(self.role, Role::Hostile(_))
+            || self.convs.iter().all(|(&c, local)| {
+                let listens = local.synced && local.expect.is_some() && local.syncing.is_empty();
+                !listens || local.last >= check.highest(self.boot, self.audience(), c)
+            })
     }
 
     /// What keeps it from being done, for a report.
@@ -321,6 +345,8 @@ impl Client {
             }
         }
         self.subscribed = false;
+        self.lies_at = None;
+        self.leaves_at = None;
         self.deaf_until_us = 0;
         for item in &mut self.outbox {
             item.flying = false;
@@ -528,6 +554,7 @@ impl Client {
             return;
         }
         let limit = around.chance.weighted(&[(40, 0), (20, 1), (20, 5), (20, 500)]);
+        let re = self.next_re;
         let mut cursors = String::new();
         for &c in of {
             around
@@ -543,7 +570,8 @@ impl Client {
                 let _ = write!(cursors, ",\"e\":{epoch}");
             }
             cursors.push('}');
-            local.syncing.push_back((local.last, epoch, if limit == 0 { 100 } else { limit }));
+            let limit = if limit == 0 { 100 } else { limit };
+            local.syncing.push_back(Syncing { re, since: local.last, epoch, limit });
             local.expect = None;
         }
         let limit = if limit == 0 { String::new() } else { format!(",\"limit\":{limit}") };

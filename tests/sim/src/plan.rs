@@ -126,7 +126,7 @@ impl Plan {
             agent_count: if heavy || congested { 3 } else { chance.weighted(&[(50, 1), (35, 2), (15, 3)]) },
             hostile_count: chance.weighted(&[(50, 1), (10, 2), (40, 0)]),
             capacity: chance.between(1, 5) as u16,
-            messages_min: chance.between(50, 60) * if heavy { 3 } else { 1 },
+            messages_min: chance.between(50, 60) * if heavy || congested { 3 } else { 1 },
             events_min: 500,
             crashes_min: chance.weighted(&[(55, 2), (35, 3), (10, 6)]),
             crash_every: chance.weighted(&[(30, 150), (50, 500), (20, 1500)]),
@@ -155,9 +155,13 @@ impl Plan {
             slow_permille: if slow_world || window < 1000 { 60 } else { 5 },
             lazy_percent: chance.pick(&[0, 0, 30]),
             long_percent: long,
-            act_us: chance.pick(&[(5_000, 60_000), (20_000, 250_000)]),
+            act_us: if congested {
+                (3_000, 30_000)
+            } else {
+                chance.pick(&[(5_000, 60_000), (20_000, 250_000)])
+            },
             very_long_percent: if heavy { 60 } else { 5 },
-            pause_permille: chance.weighted(&[(70, 0), (15, 4), (15, 15)]),
+            pause_permille: if congested { 40 } else { chance.weighted(&[(70, 0), (15, 4), (15, 15)]) },
             rot_percent: if level == Level::Disk && chance.percent(3) { 60 } else { 0 },
             clock_jumps: chance.percent(40),
             orders_permille: chance.pick(&[0, 2, 10]),

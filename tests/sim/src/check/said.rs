@@ -290,6 +290,12 @@ impl Checker {
         if intent.kind == Kind::Conflict {
             return;
         }
+        if code == "id_conflict" {
+            let intent = intent.clone();
+            return self.broken(|| {
+                format!("{number} was the first of its device under its cid and conflicts: {intent:?}")
+            });
+        }
         // Without an answer to an earlier attempt it may be in a history that is gone.
         if intent.rewound {
             return;

@@ -1,6 +1,6 @@
 //! What a client does by itself: comes back, says again, acknowledges, and, while there is chaos, whatever comes to its mind.
 
-use super::{Around, Client, Role, Stage, Wish};
+use super::{Around, Client, Role, Stage, Wish, text_of};
 use crate::marks::Mark;
 use crate::world::Phase;
 
@@ -75,6 +75,20 @@ impl Client {
                 self.through_control = true;
             }
             return self.leave(around, if vanish { Wish::Vanish } else { Wish::Close }, pause_us);
+        }
+        if let Some((at_us, c)) = self.lies_at {
+            if around.now_us >= at_us {
+                self.mention(around, "ack", &format!("{{\"c\":\"{}\",\"s\":1000000}}", text_of(c)));
+                self.lies_at = None;
+                self.leaves_at = Some(around.now_us + around.chance.between(1_000, 60_000));
+            }
+            return;
+        }
+        if let Some(at_us) = self.leaves_at {
+            if around.now_us >= at_us {
+                self.leave(around, Wish::Close, 5_000);
+            }
+            return;
         }
         if around.chance.permille(6) {
             self.wants_twin = true;

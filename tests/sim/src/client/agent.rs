@@ -97,7 +97,7 @@ impl Client {
             (3, Act::History),
             (4, Act::Again),
             (1, Act::Conflict),
-            (2, Act::BadAck),
+            (4, Act::BadAck),
             (1, Act::Wrong),
             (4, Act::Sub),
             (1, Act::Foreign),
@@ -122,9 +122,18 @@ impl Client {
             (Act::Seen, _, Some(c)) => self.see(around, c),
             (Act::Sync, _, Some(c)) => self.follow(around, c),
             (Act::History, _, Some(c)) => self.read_some(around, c),
-            (Act::BadAck, _, Some(c)) => self.ack_badly(around, c),
+            (Act::BadAck, _, Some(c)) => {
+                self.ack_badly(around, c);
+                if around.chance.percent(50) {
+                    let after_us = around.chance.between(50_000, 400_000);
+                    self.deaf_until_us = around.now_us + 2 * after_us;
+                    self.lies_at = Some((around.now_us + after_us, c));
+                }
+            }
             (Act::Wrong, _, Some(c)) => self.do_wrong(around, c),
-            (Act::Unsync, _, Some(c)) if self.convs[&c].syncing.is_empty() => {
+            (Act::Unsync, _, Some(c))
+                if self.convs[&c].syncing.is_empty() && self.convs[&c].stale_syncs == 0 =>
+            {
                 self.convs.remove(&c);
                 self.ask(around, Pending::Plain, "unsync", &format!("{{\"c\":\"{}\"}}", text_of(c)));
             }

@@ -1,7 +1,7 @@
 //! What a client is told without having asked: numbered events, and the state of things.
 
 use super::receive::mark_refusal;
-use super::{Around, Client, Role, Stage, TOLD_KEPT, Wish, id_in};
+use super::{Around, Client, Role, Stage, Syncing, TOLD_KEPT, Wish, id_in};
 use crate::check::{Audience, State};
 use crate::json::Json;
 use crate::marks::Mark;
@@ -202,7 +202,7 @@ impl Client {
         let (from, head) = (from as u32, head as u32);
         around.marks.hit_if(Mark::Limited, limited);
         around.check.told_head(self.boot, self.audience(), c, head, epoch);
-        if let Some((since, own, limit)) = asked {
+        if let Some(Syncing { since, epoch: own, limit, .. }) = asked {
             let trusted = own.is_none_or(|own| own == epoch);
             let since = if trusted { since.min(head) } else { 0 };
             let right = match limited {

@@ -22,7 +22,7 @@ impl Client {
         };
         let err = reply.get("err");
         if err.has("code") {
-            return self.on_refusal(around, pending, err);
+            return self.on_refusal(around, re, pending, err);
         }
         let d = reply.get("d");
         match pending {
@@ -43,7 +43,7 @@ impl Client {
         }
     }
 
-    pub(super) fn on_refusal(&mut self, around: &mut Around<'_>, pending: Pending, err: &Json<'_>) {
+    pub(super) fn on_refusal(&mut self, around: &mut Around<'_>, re: u32, pending: Pending, err: &Json<'_>) {
         let code = err.get("code").text().unwrap_or_default().to_owned();
         mark_refusal(around, &code);
         let (Some(retry), Some(_)) = (err.get("retry").flag(), err.get("msg").text()) else {
@@ -75,7 +75,7 @@ impl Client {
                 // Nothing follows: it is asked for again.
                 for c in of {
                     let local = self.convs.entry(c).or_default();
-                    local.syncing.pop_back();
+                    local.syncing.retain(|syncing| syncing.re != re);
                     local.synced = false;
                 }
             }
