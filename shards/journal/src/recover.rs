@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::damage::{Damage, TornTail};
+use crate::damage::{Damage, DamageKind, TornTail};
 use crate::geometry::LogOffset;
 use crate::header::{BlockHeader, Level};
 use crate::index::{Depth, SegmentIndex};
@@ -27,8 +27,7 @@ pub struct Recovered {
     pub torn_tail: Option<TornTail>,
     /// With level memory and another kernel: where the log was cut though more of it was there.
     pub cut: Option<Cut>,
-    /// Acknowledged records may be gone (level memory, and the kernel did not survive): the history epoch must be
-    /// bumped, which [`Superblock::begin_boot`] does.
+    /// Acknowledged records may be gone (level memory, and the kernel did not survive).
     pub rewound: bool,
     /// The last boot stopped cleanly, and the log is there up to its seal.
     pub sealed: bool,
@@ -47,6 +46,14 @@ pub struct Recovered {
     /// Files whose content is not ours, or damaged beyond recognition: left alone. When nothing was damaged, and
     /// there are no more files than the superblock counts, whole ones are `free` instead.
     pub unknown: Vec<FileSlotId>,
+}
+
+impl Recovered {
+    /// What was acknowledged may be gone, so heads may be lower than the numbers that were given out and give them out
+    /// a second time: [`Superblock::begin_boot`] begins another history epoch, under which a client's cursor counts as 0.
+    pub fn may_be_unsaid(&self) -> bool {
+        self.rewound || self.damage.iter().any(|damage| damage.what != DamageKind::Padding)
+    }
 }
 
 /// A log that was cut at its first hole.

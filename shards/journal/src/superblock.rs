@@ -155,7 +155,7 @@ impl Superblock {
             kernel_boot,
             level,
             history_epoch: self.history_epoch
-                + u64::from(recovered.rewound && !plant::is("history-epoch-kept")),
+                + u64::from(recovered.may_be_unsaid() && !plant::is("history-epoch-kept")),
             ..self.clone()
         }
     }

@@ -78,6 +78,29 @@ fn damage_to_the_last_block_is_named_once_a_later_boot_has_accepted_it() {
     assert_eq!(recovered.end, block.end);
 }
 
+/// A deleted segment under the heads of conversations: without another epoch their numbers would be given out twice.
+#[test]
+fn damage_begins_another_history_epoch_and_padding_does_not() {
+    let mut rig = Rig::running(geometry(512));
+    rig.say(text("one"));
+    let one = rig.commit();
+    rig.say(text("two"));
+    rig.commit();
+    let epoch = rig.superblock.history_epoch;
+    rig.boot(Level::Disk, KERNEL);
+    assert_eq!(rig.superblock.history_epoch, epoch, "nothing was damaged");
+    let padding = LogOffset(one.end.0 - 1);
+    rig.flip(padding, 0);
+    let (recovered, _) = rig.boot(Level::Disk, KERNEL);
+    assert_eq!(recovered.damage[0].what, DamageKind::Padding);
+    assert_eq!(rig.superblock.history_epoch, epoch, "no record is lost");
+    rig.flip(padding, 0);
+    rig.flip(one.offset.plus(161), 1);
+    let (recovered, said) = rig.boot(Level::Disk, KERNEL);
+    assert_eq!((recovered.damage.len(), said.as_slice()), (1, &[text("two")][..]));
+    assert_eq!(rig.superblock.history_epoch, epoch + 1);
+}
+
 #[test]
 fn a_lost_first_block_costs_its_segment_nothing_else() {
     let (mut rig, blocks) = several_segments(1);

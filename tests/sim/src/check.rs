@@ -401,10 +401,10 @@ impl Checker {
         }
     }
 
-    /// The highest number that anybody was told; 0 where damage may have taken some.
+    /// The highest number that anybody was told in the history of this run. Damage never lowers it: it begins another.
     pub(crate) fn highest(&self, boot: u32, audience: Audience, c: u128) -> u32 {
         let Some(conversation) = self.conversations.get(&c) else { return 0 };
-        if self.may_miss(boot, c) || conversation.epoch != self.history(boot, c) {
+        if conversation.epoch != self.history(boot, c) {
             return 0;
         }
         conversation.streams[audience as usize].facts.keys().next_back().copied().unwrap_or(0)
