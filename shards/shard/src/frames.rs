@@ -130,6 +130,8 @@ impl Shard {
                         wire::Violation::TooBig => self.counters.violations_size += 1,
                     }
                     self.close(door, violation.close_code(), violation.reason());
+                    // RFC 6455 §7.1.7: nothing is to be expected of a peer that breaks the protocol, an answer neither.
+                    self.doors.at(door.index).phase = Phase::Done;
                     return size;
                 }
                 Ok((used, message)) => {
@@ -241,7 +243,11 @@ impl Shard {
                     return;
                 }
                 Ok((used, _)) => at += used,
-                Err(_) => return,
+                Err(_) => {
+                    conn.phase = Phase::Done;
+                    self.doors.touch(door.index);
+                    return;
+                }
             }
         }
     }
