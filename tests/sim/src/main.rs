@@ -85,13 +85,15 @@ fn many(worlds: u64, from: u64, threads: usize, marks: bool, keep_going: bool) -
     });
     let seconds = began.elapsed().as_secs_f64();
     println!(
-        "{} worlds, {} events, {} messages, {:.1} s, {:.0} worlds/s/thread, {} thin",
+        "{} worlds, {} events, {} messages, {:.1} s, {:.0} worlds/s/thread, {} thin, longest {} with {} events",
         batch.worlds,
         batch.events,
         batch.messages,
         seconds,
         batch.worlds as f64 / seconds / threads.max(1) as f64,
-        batch.thin
+        batch.thin,
+        batch.longest.0,
+        batch.longest.1
     );
     let mut good = true;
     if marks {

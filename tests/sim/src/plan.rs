@@ -95,11 +95,16 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn of(seed: u64) -> Plan {
         let chance = &mut Chance::new(seed, "plan");
-        let shard_count = chance.weighted(&[(4, 1), (58, 2), (38, 3)]);
-        let limits = limits(chance);
+        let mut shard_count = chance.weighted(&[(4, 1), (58, 2), (38, 3)]);
+        let mut limits = limits(chance);
         let window = chance.weighted(&[(10, 300), (30, 4 << 10), (60, 64 << 10)]);
         let slow_world = chance.percent(12);
+        // Long messages on a slow disk.
         let heavy = chance.percent(5);
+        if heavy {
+            shard_count = 3;
+            (limits.message_rate_per_s, limits.message_burst) = (100, 100);
+        }
         // Shards that take their mail more slowly than it comes.
         let congested = chance.percent(5);
         let long = if heavy { 70 } else { chance.weighted(&[(60, 1), (25, 5), (15, 40)]) };
@@ -109,12 +114,11 @@ impl Plan {
             mailbox_size: if congested { 64 } else { chance.weighted(&[(40, 64), (20, 96), (40, 1024)]) },
             table_size: chance.weighted(&[(15, 6), (35, 16), (50, 64)]),
             geometry: Geometry {
-                segment_size: chance.weighted(&[
-                    (60, 128 << 10),
-                    (25, 256 << 10),
-                    (10, 512 << 10),
-                    (5, 1 << 20),
-                ]),
+                segment_size: if heavy {
+                    128 << 10
+                } else {
+                    chance.weighted(&[(60, 128 << 10), (25, 256 << 10), (10, 512 << 10), (5, 1 << 20)])
+                },
                 align: chance.weighted(&[(70, 512), (30, 4096)]),
             },
             segment_count_max: chance.weighted(&[(12, 1), (10, 2), (78, 64)]),
@@ -143,7 +147,11 @@ impl Plan {
                 chance.pick(&[(1, 40), (20, 400), (100, 3_000)])
             },
             letters_per_turn: if congested { 1 } else { chance.weighted(&[(15, 2), (25, 8), (60, 1000)]) },
-            disk_us: chance.pick(&[(50, 400), (300, 3_000), (2_000, 30_000)]),
+            disk_us: if heavy {
+                (200_000, 700_000)
+            } else {
+                chance.pick(&[(50, 400), (300, 3_000), (2_000, 30_000)])
+            },
             disk_stall_permille: if heavy { 150 } else { chance.pick(&[0, 0, 5, 30]) },
             disk_stall_us: if heavy { 400_000 } else { chance.between(100_000, 2_500_000) },
             disk_fail: chance.pick(&[0, 0, 0, 20, 80]),
@@ -155,7 +163,7 @@ impl Plan {
             slow_permille: if slow_world || window < 1000 { 60 } else { 5 },
             lazy_percent: chance.pick(&[0, 0, 30]),
             long_percent: long,
-            act_us: if congested {
+            act_us: if congested || heavy {
                 (3_000, 30_000)
             } else {
                 chance.pick(&[(5_000, 60_000), (20_000, 250_000)])

@@ -89,6 +89,8 @@ pub struct Batch {
     pub messages: u64,
     /// Worlds that saw less than a world must: messages, events or crashes.
     pub thin: u64,
+    /// Seed and events of the longest world.
+    pub longest: (u64, u64),
     /// The failing world with the lowest seed, and why.
     pub failed: Option<(u64, String)>,
     marks: Marks,
@@ -101,6 +103,9 @@ impl Batch {
         self.messages += verdict.messages;
         self.thin += u64::from(verdict.messages < 50 || verdict.events < 500 || verdict.crashes < 2);
         self.marks.add(&verdict.marks);
+        if verdict.events > self.longest.1 {
+            self.longest = (verdict.seed, verdict.events);
+        }
         if let Some(why) = verdict.violation
             && self.failed.as_ref().is_none_or(|(seed, _)| verdict.seed < *seed)
         {
@@ -114,6 +119,9 @@ impl Batch {
         self.messages += other.messages;
         self.thin += other.thin;
         self.marks.add(&other.marks);
+        if other.longest.1 > self.longest.1 {
+            self.longest = other.longest;
+        }
         if let Some((seed, why)) = other.failed
             && self.failed.as_ref().is_none_or(|(first, _)| seed < *first)
         {
