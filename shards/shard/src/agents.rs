@@ -344,7 +344,7 @@ impl Shard {
             }
         }
         if behind {
-            self.watches.behind.push_back(c);
+            self.watches.note_behind(c);
         }
     }
 
@@ -353,7 +353,7 @@ impl Shard {
         if let Some(watch) = self.watches.find(c) {
             watch.head = watch.head.max(head);
             watch.pulling = false;
-            self.watches.behind.push_back(c);
+            self.watches.note_behind(c);
         }
         let mut rest = entries;
         while let Some((first, after)) = rest.split_first_chunk::<12>() {
@@ -427,8 +427,8 @@ impl Shard {
 
     /// Asks homes for what sessions here want to listen to, and pulls what they missed, as far as there are credits.
     pub(crate) fn ask_homes(&mut self) {
-        for _ in 0..self.watches.behind.len() {
-            let Some(c) = self.watches.behind.pop_front() else { break };
+        for _ in 0..self.watches.behind_count() {
+            let Some(c) = self.watches.take_behind() else { break };
             self.pull(c);
         }
         let mut cursors = core::mem::take(&mut self.watches.cursors);
@@ -470,7 +470,7 @@ impl Shard {
         }
         let home = self.home_of(c.slot());
         if !self.post.can_request(home) {
-            self.watches.behind.push_back(c);
+            self.watches.note_behind(c);
             return;
         }
         self.counters.pulls += 1;

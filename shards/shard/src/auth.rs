@@ -184,7 +184,7 @@ impl Shard {
                 && listener.told >= s
             {
                 listener.told = s - 1;
-                self.watches.behind.push_back(c);
+                self.watches.note_behind(c);
             }
         }
         again as u32

@@ -120,7 +120,7 @@ impl Shard {
                             self.sessions.at(listener.session).behind = true;
                         }
                     }
-                    self.watches.behind.push_back(c);
+                    self.watches.note_behind(c);
                 }
             }
             Letter::Announce(row) => self.on_announce(from, *row),

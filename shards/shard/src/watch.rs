@@ -20,6 +20,8 @@ pub(crate) struct Watch {
     pub(crate) head: u32,
     /// A pull is on its way.
     pub(crate) pulling: bool,
+    /// It stands in [`Watches::behind`].
+    queued: bool,
     pub(crate) listeners: Vec<Listener>,
     /// What the home should hear of reading and reaching; 0 = nothing new.
     pub(crate) seen: u32,
@@ -38,8 +40,8 @@ pub(crate) struct Watches {
     pub(crate) by_c: IdMap<ConversationId, Watch>,
     /// Conversations of which the home should hear a cursor.
     pub(crate) cursors: Vec<ConversationId>,
-    /// Conversations some listener of which may be behind.
-    pub(crate) behind: std::collections::VecDeque<ConversationId>,
+    /// Conversations some listener of which may be behind, each once.
+    behind: std::collections::VecDeque<ConversationId>,
 }
 
 impl Watches {
@@ -51,13 +53,38 @@ impl Watches {
     pub(crate) fn listen(&mut self, c: ConversationId, session: u32, told: u32, head: u32) -> bool {
         let watch = self.by_c.entry(c).or_default();
         watch.head = watch.head.max(head);
-        self.behind.push_back(c);
+        if !core::mem::replace(&mut watch.queued, true) {
+            self.behind.push_back(c);
+        }
         if let Some(listener) = watch.listener(session) {
             listener.told = told;
             return false;
         }
         watch.listeners.push(Listener { session, told });
         true
+    }
+
+    /// Some listener may be behind: it is looked at in the next turn.
+    pub(crate) fn note_behind(&mut self, c: ConversationId) {
+        if let Some(watch) = self.by_c.get_mut(&c)
+            && !core::mem::replace(&mut watch.queued, true)
+        {
+            self.behind.push_back(c);
+        }
+    }
+
+    /// How many are to be looked at.
+    pub(crate) fn behind_count(&self) -> usize {
+        self.behind.len()
+    }
+
+    /// The next one to look at.
+    pub(crate) fn take_behind(&mut self) -> Option<ConversationId> {
+        let c = self.behind.pop_front()?;
+        if let Some(watch) = self.by_c.get_mut(&c) {
+            watch.queued = false;
+        }
+        Some(c)
     }
 
     /// Removes a listener. Returns whether nobody listens to the conversation any more.
@@ -67,7 +94,10 @@ impl Watches {
         if !watch.listeners.is_empty() {
             return false;
         }
-        self.by_c.remove(&c);
+        if self.by_c.remove(&c).is_some_and(|watch| watch.queued) {
+            self.behind.retain(|&queued| queued != c);
+        }
+        debug_assert!(self.behind.len() <= self.by_c.len(), "a conversation is queued once");
         true
     }
 

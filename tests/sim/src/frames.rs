@@ -25,9 +25,13 @@ pub(crate) fn put_frame(out: &mut Vec<u8>, fin: bool, opcode: u8, payload: &[u8]
     out.extend_from_slice(&mask);
     let from = out.len();
     out.extend_from_slice(payload);
-    for part in out[from..].chunks_mut(4) {
-        part.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+    let word = u32::from_le_bytes(mask);
+    let mut words = out[from..].chunks_exact_mut(4);
+    for part in &mut words {
+        let masked = u32::from_le_bytes([part[0], part[1], part[2], part[3]]) ^ word;
+        part.copy_from_slice(&masked.to_le_bytes());
     }
+    words.into_remainder().iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
 }
 
 /// Appends a text message: whole, or now and then in fragments with a ping between them.
