@@ -197,7 +197,13 @@ impl Conversations {
 
     /// The visitor's name; may be empty.
     pub fn name(&self, ix: ConvIx) -> &str {
-        self.started(ix).name
+        let about = self.conversation(ix).about;
+        if about.name_size == 0 {
+            return "";
+        }
+        let name =
+            &self.store.bytes(about.block, about.size())[About::FIXED_SIZE..][..usize::from(about.name_size)];
+        core::str::from_utf8(name).expect("it was a string when it was stored")
     }
     /// How it began.
     pub fn started(&self, ix: ConvIx) -> Started<'_> {

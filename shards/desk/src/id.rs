@@ -59,6 +59,10 @@ impl Entropy {
 pub struct IdText([u8; ID_TEXT_SIZE]);
 
 impl IdText {
+    /// As ASCII bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
     /// As a string slice.
     pub fn as_str(&self) -> &str {
         core::str::from_utf8(&self.0).expect("the alphabet is ASCII")

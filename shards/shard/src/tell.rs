@@ -139,7 +139,7 @@ impl Shard {
 
     /// The durable state follows the durable events.
     fn settle_state(&mut self, ix: ConvIx, s: u32) {
-        let (status, owner) = match self.homes.convs.event(ix, s).map(|view| view.what) {
+        let (status, owner) = match self.homes.convs.change(ix, s) {
             Some(EventWhat::Joined { agent, .. }) => (Status::Open, Some(agent)),
             Some(EventWhat::Closed { .. }) => (Status::Closed, None),
             Some(EventWhat::Reopened { .. }) => (Status::Waiting, None),

@@ -307,6 +307,14 @@ impl Conversations {
         Some(EventView { c: conversation.id, s, vs: head.vs, ts: head.ts_ms, what })
     }
 
+    /// Event `s`, if it is one that changes who has the conversation; nothing for a message or a note, at once.
+    pub fn change(&self, ix: ConvIx, s: u32) -> Option<EventWhat<'_>> {
+        match head(self.conversation(ix), &self.store, s)?.what {
+            What::Message | What::Note => None,
+            What::Assigned | What::Closed | What::Reopened => self.event(ix, s).map(|view| view.what),
+        }
+    }
+
     fn author(&self, ix: ConvIx, s: u32, head: &Head) -> Author<'_> {
         let conversation = self.conversation(ix);
         if let Some(agent) = head.agent(conversation, &self.store) {

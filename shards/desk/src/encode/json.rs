@@ -15,6 +15,13 @@ pub(crate) fn clean_run(bytes: &[u8], dirty: impl Fn(u8) -> bool) -> usize {
         }
         clean += BLOCK;
     }
+    // The rest is mostly clean too: looked at once more together with bytes that are known to be.
+    if let Some((_, block)) = bytes.split_last_chunk::<BLOCK>()
+        && bytes.len() - clean < BLOCK
+        && !block.iter().fold(false, |found, &byte| found | dirty(byte))
+    {
+        return bytes.len();
+    }
     clean + bytes[clean..].iter().take_while(|&&byte| !dirty(byte)).count()
 }
 
@@ -55,7 +62,7 @@ pub(super) fn flag(out: &mut Vec<u8>, flag: bool) {
 /// Appends an id with its quotes.
 pub(super) fn id(out: &mut Vec<u8>, bits: u128) {
     out.push(b'"');
-    out.extend_from_slice(text_of(bits).as_str().as_bytes());
+    out.extend_from_slice(text_of(bits).as_bytes());
     out.push(b'"');
 }
 

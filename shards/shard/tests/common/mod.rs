@@ -273,12 +273,17 @@ impl<P: Probe> Node<P> {
         client
     }
 
-    pub fn raw(&mut self, client: usize, mut bytes: Vec<u8>) {
+    pub fn raw(&mut self, client: usize, bytes: Vec<u8>) {
+        self.receive(client, bytes);
+        self.run();
+    }
+
+    /// Bytes arrive; the turn goes on.
+    pub fn receive(&mut self, client: usize, mut bytes: Vec<u8>) {
         let size = bytes.len();
         bytes.resize(size + 64, 0);
         let (shard, door) = (self.clients[client].shard, self.clients[client].door);
         self.step(shard, Input::Received { door, buffer: &mut bytes, size });
-        self.run();
     }
 
     pub fn say(&mut self, client: usize, text: &str) {
