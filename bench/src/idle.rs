@@ -7,6 +7,9 @@ use crate::client::Client;
 use crate::server::Server;
 use crate::socket;
 
+/// More than a shard has receive buffers.
+const WARM_MESSAGES: u32 = 20_000;
+
 pub(crate) fn run(bin: &Path, dir: &Path, connections: u32, shards: u16) -> Result<(), String> {
     println!(
         "user memory (RSS) of an idle connection, {connections} of each kind, {shards} shard(s), loopback"
@@ -39,7 +42,13 @@ enum Held {
 
 async fn hold(server: &Server, connections: u32, kind: Kind) -> Result<u64, String> {
     let mut held = Vec::new();
-    // The first ones make the server touch what it keeps for everybody.
+    // What the server keeps for everybody is touched first: its ring of receive buffers by many messages, the rest by the first connections.
+    let (mut writer, mut reader) = socket::open(server.address, "/echo", "").await?;
+    for _ in 0..WARM_MESSAGES {
+        writer.text("hello").await?;
+        reader.text().await?;
+    }
+    held.push(Held::Socket((writer, reader)));
     let warm = connections / 10;
     let mut before = 0;
     for number in 0..connections + warm {

@@ -50,7 +50,7 @@ enum What {
     /// Memory of idle connections: on the echo path, logged in, and with a conversation of ten messages.
     Idle {
         /// Connections of each kind.
-        #[arg(long, default_value_t = 5000)]
+        #[arg(long, default_value_t = 10_000)]
         connections: u32,
         /// Shards of the server.
         #[arg(long, default_value_t = 1)]

@@ -138,7 +138,7 @@ impl Conversations {
     /// It begins in recovery: apply what the journal has, then call [`Conversations::finish_replay`] (also if it has nothing).
     pub fn new(hot_bytes_max: usize) -> Conversations {
         Conversations {
-            rows: Rows::new(),
+            rows: Rows::default(),
             slots: Slots::new(),
             store: Store::new(hot_bytes_max),
             is_replaying: true,

@@ -10,6 +10,7 @@ pub mod dispatcher;
 pub mod encode;
 pub mod id;
 pub mod map;
+pub mod pages;
 #[doc(hidden)]
 pub mod plant;
 pub mod record;

@@ -46,3 +46,10 @@ impl Hasher for IdHasher {
 pub type IdMap<K, V> = hashbrown::HashMap<K, V, BuildHasherDefault<IdHasher>>;
 /// A hash set for ids and indices.
 pub type IdSet<K> = hashbrown::HashSet<K, BuildHasherDefault<IdHasher>>;
+
+/// The hash of an id, for tables that keep indices only and find the id behind them.
+pub fn hash(bits: u128) -> u64 {
+    let mut hasher = IdHasher::default();
+    hasher.write_u128(bits);
+    hasher.finish()
+}

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use desk::id::InboxId;
+use desk::pages::Pages;
 
 use crate::input::Door;
 use crate::plant;
@@ -84,7 +85,7 @@ const _: () = assert!(size_of::<Conn>() <= 112);
 /// All connections, by index of their descriptor.
 #[derive(Default)]
 pub(crate) struct Doors {
-    conns: Vec<Conn>,
+    conns: Pages<Conn>,
     pub(crate) count: u32,
     /// Those with something to send at the end of the turn.
     pub(crate) dirty: Vec<u32>,

@@ -5,6 +5,7 @@ use desk::conversation::{
 };
 use desk::encode::{AuthorKind, Party, Status};
 use desk::id::{AgentId, ConversationId, Slot};
+use desk::pages::Pages;
 use desk::record::{Assigned, Closed, Message, Record, Reopened};
 use desk::request::ErrorCode;
 use mail::{Ask, Stored};
@@ -62,7 +63,7 @@ impl Default for Heads {
 /// All conversations of the shard.
 pub(crate) struct Homes {
     pub(crate) convs: Conversations,
-    heads: Vec<Heads>,
+    heads: Pages<Heads>,
     /// Conversations to be announced, once there is room.
     pub(crate) to_announce: std::collections::VecDeque<ConvIx>,
     /// Where the announcement after a start stands; `None` = over.
@@ -78,20 +79,18 @@ pub(crate) struct Homes {
 impl Homes {
     /// After recovery everything there is is durable.
     pub(crate) fn new(convs: Conversations) -> Homes {
-        let heads = convs
-            .iter()
-            .map(|ix| {
-                let conversation = convs.conversation(ix);
-                Heads {
-                    has_begun: true,
-                    status: conversation.status,
-                    owner: conversation.owner,
-                    s: conversation.s,
-                    vs: conversation.vs,
-                    ..Heads::default()
-                }
-            })
-            .collect();
+        let mut heads = Pages::default();
+        for ix in convs.iter() {
+            let conversation = convs.conversation(ix);
+            heads.push(Heads {
+                has_begun: true,
+                status: conversation.status,
+                owner: conversation.owner,
+                s: conversation.s,
+                vs: conversation.vs,
+                ..Heads::default()
+            });
+        }
         Homes {
             convs,
             heads,
@@ -110,8 +109,8 @@ impl Homes {
 
     pub(crate) fn heads_mut(&mut self, ix: ConvIx) -> &mut Heads {
         let place = ix.0 as usize;
-        if self.heads.len() <= place {
-            self.heads.resize(place + 1, Heads::default());
+        while self.heads.len() <= place {
+            self.heads.push(Heads::default());
         }
         &mut self.heads[place]
     }

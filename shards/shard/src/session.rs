@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use desk::bucket::Bucket;
 use desk::conversation::ConvIx;
 use desk::id::{AgentId, ConversationId, InboxId, SessionId, VisitorId};
-use desk::map::IdMap;
+use desk::map::hash;
+use desk::pages::Pages;
+use hashbrown::HashTable;
 
 use crate::door::NONE;
 
@@ -106,10 +108,12 @@ pub(crate) struct Session {
 
 /// All sessions of the shard.
 pub(crate) struct Sessions {
-    slots: Vec<Session>,
+    slots: Pages<Session>,
     free: Vec<u32>,
-    by_sid: IdMap<SessionId, u32>,
-    by_visitor: IdMap<VisitorId, u32>,
+    /// Indices, found by the id of the session there.
+    by_sid: HashTable<u32>,
+    /// Index of the first session of each visitor, found by his id.
+    by_visitor: HashTable<u32>,
     /// Agents' sessions; they are few.
     agents: Vec<u32>,
     pub(crate) scan: usize,
@@ -120,10 +124,10 @@ pub(crate) struct Sessions {
 impl Sessions {
     pub(crate) fn new(count_max: u32) -> Sessions {
         Sessions {
-            slots: Vec::new(),
+            slots: Pages::default(),
             free: Vec::new(),
-            by_sid: IdMap::default(),
-            by_visitor: IdMap::default(),
+            by_sid: HashTable::new(),
+            by_visitor: HashTable::new(),
             agents: Vec::new(),
             scan: 0,
             count: 0,
@@ -159,19 +163,22 @@ impl Sessions {
             behind: false,
         };
         let index = self.free.pop().unwrap_or(self.slots.len() as u32);
-        if let Who::Visitor(side) = &mut session.who {
-            side.next = self.by_visitor.insert(side.visitor, index).unwrap_or(NONE);
-        }
-        if matches!(session.who, Who::Agent(_)) {
-            self.agents.push(index);
-        }
-        self.by_sid.insert(sid, index);
+        let visitor = match &session.who {
+            Who::Visitor(side) => Some(side.visitor),
+            Who::Agent(_) => None,
+        };
         match self.slots.get_mut(index as usize) {
             Some(slot) => {
                 session.generation = next_generation(slot.generation);
                 *slot = session;
             }
-            None => self.slots.push(session),
+            None => _ = self.slots.push(session),
+        }
+        let slots = &self.slots;
+        self.by_sid.insert_unique(hash(sid.bits()), index, |&other| hash(slots[other as usize].sid.bits()));
+        match visitor {
+            Some(visitor) => self.link(visitor, index),
+            None => self.agents.push(index),
         }
         index
     }
@@ -186,7 +193,8 @@ impl Sessions {
             };
             (session.sid, visitor)
         };
-        self.by_sid.remove(&sid);
+        let entry = self.by_sid.find_entry(hash(sid.bits()), |&other| other == index);
+        entry.expect("a session is found by its id").remove();
         match visitor {
             Some((visitor, next)) => self.unlink(visitor, index, next),
             None => self.agents.retain(|&agent| agent != index),
@@ -206,13 +214,33 @@ impl Sessions {
         self.count -= 1;
     }
 
+    /// Puts a session at the head of its visitor's list.
+    fn link(&mut self, visitor: VisitorId, index: u32) {
+        let Sessions { slots, by_visitor, .. } = self;
+        let of = |index: u32| visitor_of(slots, index);
+        let next = match by_visitor.find_mut(hash(visitor.bits()), |&first| of(first) == Some(visitor)) {
+            Some(first) => core::mem::replace(first, index),
+            None => {
+                let hash_of = |&first: &u32| hash(of(first).expect("only visitors' sessions").bits());
+                by_visitor.insert_unique(hash(visitor.bits()), index, hash_of);
+                NONE
+            }
+        };
+        if let Who::Visitor(side) = &mut self.slots[index as usize].who {
+            side.next = next;
+        }
+    }
+
     fn unlink(&mut self, visitor: VisitorId, index: u32, next: u32) {
-        let first = *self.by_visitor.get(&visitor).expect("a visitor's session is in his list");
+        let Sessions { slots, by_visitor, .. } = self;
+        let mut entry = by_visitor
+            .find_entry(hash(visitor.bits()), |&first| visitor_of(slots, first) == Some(visitor))
+            .expect("a visitor's session is in his list");
+        let first = *entry.get();
         if first == index {
-            if next == NONE {
-                self.by_visitor.remove(&visitor);
-            } else {
-                self.by_visitor.insert(visitor, next);
+            match next {
+                NONE => _ = entry.remove(),
+                next => *entry.get_mut() = next,
             }
             return;
         }
@@ -259,7 +287,7 @@ impl Sessions {
 
     /// The session a client names.
     pub(crate) fn by_sid(&self, sid: SessionId) -> Option<u32> {
-        self.by_sid.get(&sid).copied()
+        self.by_sid.find(hash(sid.bits()), |&index| self.slots[index as usize].sid == sid).copied()
     }
 
     /// Sessions of agents.
@@ -269,7 +297,8 @@ impl Sessions {
 
     /// The first session of a visitor; follow `next` for the others.
     pub(crate) fn first_of(&self, visitor: VisitorId) -> Option<u32> {
-        self.by_visitor.get(&visitor).copied()
+        let his = |&index: &u32| visitor_of(&self.slots, index) == Some(visitor);
+        self.by_visitor.find(hash(visitor.bits()), his).copied()
     }
 
     /// Any session of a device: only a planted bug looks for one.
@@ -282,6 +311,13 @@ impl Sessions {
     /// How many places there are, used or free.
     pub(crate) fn places(&self) -> usize {
         self.slots.len()
+    }
+}
+
+fn visitor_of(slots: &Pages<Session>, index: u32) -> Option<VisitorId> {
+    match &slots[index as usize].who {
+        Who::Visitor(side) => Some(side.visitor),
+        Who::Agent(_) => None,
     }
 }
 

@@ -5,8 +5,7 @@
 use super::ConvIx;
 use super::rows::Rows;
 use crate::id::{ConversationId, SLOT_COUNT, Slot, VisitorId};
-use crate::map::IdHasher;
-use core::hash::Hasher as _;
+use crate::map::hash;
 use hashbrown::HashTable;
 
 /// Marks an entry whose key is the visitor.
@@ -25,12 +24,6 @@ struct SlotEntry {
 pub(super) struct Slots {
     slots: Box<[SlotEntry]>,
     grown: u64,
-}
-
-fn hash(bits: u128) -> u64 {
-    let mut hasher = IdHasher::default();
-    hasher.write_u128(bits);
-    hasher.finish()
 }
 
 fn key(rows: &Rows, entry: u32) -> u128 {
