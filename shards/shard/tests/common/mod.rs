@@ -1,14 +1,14 @@
 //! A node in one thread: real shards, mailboxes that keep their order, disks that land at once, and clients that speak frames.
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use desk::id::{AgentId, Entropy, InboxId, SiteId, Slot, VisitorId};
 use desk::settings::{Agent, Inbox, Limits, Role, Settings, SigningKey};
 use desk::token::{Ticket, sign_ticket};
-use journal::{FileSlot, FileSlotId, Geometry, Level, Medium, Superblock};
+use journal::{FileSlot, FileSlotId, Geometry, Level, LogOffset, Medium, Superblock};
 use mail::Letter;
 use ringdesk_shard::{Builder, Config, Door, Effect, Input, Now, Shard};
 
@@ -38,6 +38,7 @@ pub struct Client {
 pub struct Node<P: Probe> {
     pub probe: P,
     pub shards: Vec<Shard>,
+    pub disks: Vec<Disk>,
     pub now: Now,
     mail: Vec<VecDeque<(u16, Letter)>>,
     effects: Vec<Effect>,
@@ -50,18 +51,52 @@ pub struct Node<P: Probe> {
     pub mailbox_size: u32,
 }
 
-/// A disk on which nothing was ever written.
-struct Nothing;
+/// The journal of one shard in memory: what was written, and zeros behind it.
+#[derive(Clone)]
+pub struct Disk {
+    pub superblock: Superblock,
+    pub segments: BTreeMap<u32, Vec<u8>>,
+}
 
-impl Medium for Nothing {
-    fn segments(&mut self) -> std::io::Result<Vec<FileSlot>> {
-        Ok(Vec::new())
+impl Disk {
+    pub fn new(shard: u16, shard_count: u16, geometry: Geometry) -> Disk {
+        let superblock = Superblock::new([3; 16], 5, shard, shard_count, geometry);
+        Disk { superblock, segments: BTreeMap::new() }
     }
-    fn read_at(&mut self, _: FileSlotId, _: u64, _: &mut [u8]) -> std::io::Result<usize> {
-        Ok(0)
+
+    fn write(&mut self, segment: u32, at: usize, bytes: &[u8]) {
+        let file = self.segments.get_mut(&segment).expect("a segment is prepared before it is written");
+        if file.len() < at + bytes.len() {
+            file.resize(at + bytes.len(), 0);
+        }
+        file[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// The byte at a place of the log.
+    pub fn byte(&mut self, place: LogOffset) -> &mut u8 {
+        let geometry = self.superblock.geometry;
+        let file = self.segments.get_mut(&geometry.segment_of(place)).expect("it was written");
+        &mut file[geometry.within(place) as usize]
+    }
+}
+
+impl Medium for Disk {
+    fn segments(&mut self) -> std::io::Result<Vec<FileSlot>> {
+        let len = u64::from(self.superblock.geometry.segment_size);
+        Ok(self.segments.keys().map(|&segment| FileSlot { id: FileSlotId(segment), len }).collect())
+    }
+    fn read_at(&mut self, slot: FileSlotId, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
+        let left = u64::from(self.superblock.geometry.segment_size) - offset;
+        let count = buf.len().min(left as usize);
+        buf[..count].fill(0);
+        let file = &self.segments[&slot.0];
+        let stored = file.get(offset as usize..).unwrap_or(&[]);
+        let stored = &stored[..stored.len().min(count)];
+        buf[..stored.len()].copy_from_slice(stored);
+        Ok(count)
     }
     fn len(&mut self, _: FileSlotId) -> std::io::Result<u64> {
-        Ok(0)
+        Ok(self.superblock.geometry.segment_size.into())
     }
 }
 
@@ -99,6 +134,13 @@ pub fn settings(shard_count: u16) -> (Settings, AgentId, InboxId) {
 
 impl<P: Probe> Node<P> {
     pub fn new(shard_count: u16, probe: P) -> Node<P> {
+        let geometry = Geometry { segment_size: 64 << 20, align: 512 };
+        Node::on((0..shard_count).map(|shard| Disk::new(shard, shard_count, geometry)).collect(), probe)
+    }
+
+    /// Boots on journals, one for each shard.
+    pub fn on(mut disks: Vec<Disk>, probe: P) -> Node<P> {
+        let shard_count = disks.len() as u16;
         let (settings, agent, inbox) = settings(shard_count);
         let key = settings.keys[0].clone();
         let settings = Arc::new(settings);
@@ -106,6 +148,7 @@ impl<P: Probe> Node<P> {
         let mut node = Node {
             probe,
             shards: Vec::new(),
+            disks: Vec::new(),
             now,
             mail: (0..shard_count).map(|_| VecDeque::with_capacity(4096)).collect(),
             effects: Vec::with_capacity(1024),
@@ -117,7 +160,7 @@ impl<P: Probe> Node<P> {
             key,
             mailbox_size: 1024,
         };
-        for shard in 0..shard_count {
+        for (shard, disk) in (0..).zip(&mut disks) {
             let config = Config {
                 shard,
                 shard_count,
@@ -133,16 +176,17 @@ impl<P: Probe> Node<P> {
                 echo_fragment_count_max: 1000,
                 server: "ringdesk/test".into(),
             };
-            let geometry = Geometry { segment_size: 64 << 20, align: 512 };
-            let superblock = Superblock::new([3; 16], 5, shard, shard_count, geometry);
-            let recovered =
-                journal::recover(&mut Nothing, &superblock, &[0; 16], &mut |_| {}).expect("nothing is there");
+            let mut builder = Builder::new(config, settings.clone());
+            let superblock = disk.superblock.clone();
+            let replay = &mut |record: journal::RecordRef<'_>| builder.replay(&record);
+            let recovered = journal::recover(disk, &superblock, &[0; 16], replay).expect("it can be opened");
             let superblock = superblock.begin_boot(&recovered, [0; 16], Level::Disk);
-            let builder = Builder::new(config, settings.clone());
+            disk.superblock = superblock.clone();
             let started = builder.start(now, &recovered, superblock, &mut node.effects);
             node.shards.push(started);
             node.collect(shard);
         }
+        node.disks = disks;
         node.run();
         node
     }
@@ -210,9 +254,18 @@ impl<P: Probe> Node<P> {
                 }
                 self.step(to, Input::Arrived { door: target, moved });
             }
-            Effect::Write { buf, .. } => self.step(shard, Input::Wrote { buf, result: Ok(()) }),
-            Effect::WriteSuperblock(_) => self.step(shard, Input::WroteSuperblock { result: Ok(()) }),
-            Effect::PrepareSegment { segment } => self.step(shard, Input::SegmentReady { segment }),
+            Effect::Write { segment, at, buf } => {
+                self.disks[usize::from(shard)].write(segment, at as usize, buf.as_bytes());
+                self.step(shard, Input::Wrote { buf, result: Ok(()) });
+            }
+            Effect::WriteSuperblock(superblock) => {
+                self.disks[usize::from(shard)].superblock = *superblock;
+                self.step(shard, Input::WroteSuperblock { result: Ok(()) });
+            }
+            Effect::PrepareSegment { segment } => {
+                self.disks[usize::from(shard)].segments.insert(segment, Vec::new());
+                self.step(shard, Input::SegmentReady { segment });
+            }
             Effect::Letter { to, letter } => self.mail[usize::from(to)].push_back((shard, letter)),
             Effect::Report(_) => return false,
             Effect::Pause { door } | Effect::Resume { door } => {
