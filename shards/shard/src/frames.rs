@@ -227,7 +227,9 @@ impl Shard {
             None => wire::put_close_empty(out),
         }
         self.detach(door);
-        self.doors.at(door.index).phase = Phase::Done;
+        let now = tenths(self.now.mono_ms);
+        let conn = self.doors.at(door.index);
+        (conn.phase, conn.since) = (Phase::Done, now);
     }
 
     /// After our close frame only the peer's is of interest.
@@ -356,7 +358,9 @@ impl Shard {
 
     pub(crate) fn on_sent_some(&mut self, door: Door) {
         let now = tenths(self.now.mono_ms);
-        if let Some(conn) = self.doors.find(door) {
+        if let Some(conn) = self.doors.find(door)
+            && conn.phase == Phase::Live
+        {
             conn.since = now;
         }
     }
@@ -404,11 +408,16 @@ impl Shard {
                 self.effects.push(Effect::Send { door, buf });
             }
             if done {
-                self.detach(door);
-                self.forget(door);
-                self.effects.push(Effect::Close { door });
+                self.end_door(door);
             }
         }
         self.doors.dirty = dirty;
+    }
+
+    /// Closes the socket and forgets it.
+    pub(crate) fn end_door(&mut self, door: Door) {
+        self.detach(door);
+        self.forget(door);
+        self.effects.push(Effect::Close { door });
     }
 }

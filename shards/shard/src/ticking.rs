@@ -194,13 +194,12 @@ impl Shard {
                     self.close(door, 4200, "no auth in time");
                 }
             }
-            Phase::Closing => {
+            // What is lent to the kernel for a peer that does not read may never come back: the edge sees to that.
+            Phase::Closing | Phase::Done => {
                 if since > CLOSING {
-                    conn.phase = Phase::Done;
-                    self.doors.touch(door.index);
+                    self.end_door(door);
                 }
             }
-            Phase::Done => self.doors.touch(door.index),
             Phase::Echo => {
                 if now.saturating_sub(conn.heard_at) > 10 * 60 * 10 {
                     self.close(door, 4101, "nothing was heard for ten minutes");

@@ -146,3 +146,21 @@ fn a_peer_that_asks_and_never_reads_is_not_read_any_more() {
         "{bytes} bytes of answers wait for a peer that does not read"
     );
 }
+
+/// A send to a peer that does not read never ends; the door is given up all the same, and with it its place in the table.
+#[test]
+fn a_peer_that_never_reads_does_not_keep_its_door() {
+    let mut node = Node::new(1, NoProbe);
+    let visitor = node.visitor(0);
+    node.clients[visitor].holds = true;
+    node.say(visitor, r#"{"id":1,"op":"auth","d":{"device":"device-of-visitor"}}"#);
+    node.raw(visitor, common::masked(9, b"still here"));
+    for _ in 0..40 {
+        // It goes on talking, so that it is never taken for gone.
+        node.raw(visitor, common::masked(1, b"{}"));
+        node.advance(1_000);
+    }
+    assert_eq!(node.shards[0].counters().closed_slow, 1);
+    assert!(node.clients[visitor].closed, "the door is closed though its send has not ended");
+    assert_eq!(node.shards[0].counters().connections, 0);
+}
