@@ -16,6 +16,8 @@ const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
 fn argon2() -> Argon2<'static> {
+    #[cfg(test)]
+    tests::HASHED.set(tests::HASHED.get() + 1);
     let params =
         Params::new(MEMORY_KIB, PASSES, LANES, None).expect("the parameters are within Argon2's bounds");
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
@@ -67,6 +69,22 @@ pub(crate) fn acceptable(password: &str) -> Result<(), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    thread_local! {
+        /// Hashes computed on this thread.
+        pub(super) static HASHED: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    }
+
+    /// Time would tell which accounts exist. Counted, not timed.
+    #[test]
+    fn without_an_account_the_same_work_is_done() {
+        let one = hash("correct horse").unwrap();
+        for account in [Some(one.as_str()), None] {
+            let before = HASHED.get();
+            assert!(!verify("wrong", account));
+            assert_eq!(HASHED.get() - before, 1, "{account:?}");
+        }
+    }
 
     #[test]
     fn the_hash_is_argon2id_with_its_parameters_and_a_salt_of_its_own() {
