@@ -181,6 +181,11 @@ export class Desk {
     on('settled', ({ item, c, s, ts }) => {
       this.conversations.get(c)?.transcript.settle(item, s, ts);
       if (item.op === 'accept') {
+        // The answer says it before the event does that tells everybody. Behind that event there may be others.
+        const isNews = (this.conversations.get(c)?.transcript.last ?? 0) < s;
+        if (isNews && this.client.me !== undefined) {
+          this.#place({ c, status: 'open', owner: this.client.me, since: ts });
+        }
         this.accepting.delete(c);
         this.offers.delete(c);
         this.select(c);

@@ -185,12 +185,13 @@ export class Pane {
     this.#close.disabled = desk.closing.has(open.c);
 
     const mode = this.#mode(open);
-    this.#message.disabled = standing !== 'mine';
+    const maySay = this.#maySay(open);
+    this.#message.disabled = !maySay;
     this.#message.checked = mode === 'message';
     this.#note.checked = mode === 'note';
     const why = { waiting: 'composer.acceptFirst', other: 'composer.notYours', closed: 'composer.isClosed' } as const;
-    this.#why.hidden = standing === 'mine';
-    if (standing !== 'mine') setKey(this.#why, 't', why[standing], this.#i18n);
+    this.#why.hidden = maySay;
+    if (standing !== 'mine' && !maySay) setKey(this.#why, 't', why[standing], this.#i18n);
     this.#composer.element.classList.toggle('writing-note', mode === 'note');
     if (mode === 'note') this.#composer.purpose('composer.writeNote', 'composer.saveNote', 'composer.note');
     else this.#composer.purpose('composer.write', 'composer.send', 'composer.message');
@@ -206,7 +207,12 @@ export class Pane {
 
   /** What can be written now: without being the owner only notes. */
   #mode(open: Conversation): 'message' | 'note' {
-    return this.#desk.standing(open) === 'mine' ? open.mode : 'note';
+    return this.#maySay(open) ? open.mode : 'note';
+  }
+
+  /** As the owner; or while he is becoming it: what is said then goes out behind the `accept`, and is refused with it. */
+  #maySay(open: Conversation): boolean {
+    return this.#desk.standing(open) === 'mine' || this.#desk.accepting.has(open.c);
   }
 
   #turnTo(open: Conversation | undefined): void {
