@@ -411,7 +411,9 @@ impl Shard {
                 self.end_door(door);
             }
         }
-        self.doors.dirty = dirty;
+        // What the end of a door gave others to hear is sent in the next turn, which comes at once.
+        let mut later = core::mem::replace(&mut self.doors.dirty, dirty);
+        self.doors.dirty.append(&mut later);
     }
 
     /// Closes the socket and forgets it.
