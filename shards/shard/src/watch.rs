@@ -103,6 +103,10 @@ impl Watches {
 
     /// The home should hear that somebody here has read, or got, up to a number.
     pub(crate) fn note_cursor(&mut self, c: ConversationId, seen: u32, delivered: u32) {
+        // Nothing is told by a 0; taken for news it would stand in the list once for each time it is said.
+        if seen == 0 && delivered == 0 {
+            return;
+        }
         let Some(watch) = self.by_c.get_mut(&c) else { return };
         if watch.seen == 0 && watch.delivered == 0 {
             self.cursors.push(c);

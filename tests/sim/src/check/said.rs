@@ -119,6 +119,7 @@ impl Intent {
             (Kind::Message | Kind::Start, What::Message { intent }) | (Kind::Note, What::Note { intent }) => {
                 *intent == own
             }
+            (Kind::Conflict, What::Message { intent }) => self.rewound && *intent == own,
             (Kind::Accept, What::Joined { agent }) => self.author == Some(*agent),
             (Kind::Close, What::Closed { by }) => self.author == Some(*by),
             _ => false,
@@ -172,7 +173,8 @@ impl Checker {
         let right = match intent.kind {
             Kind::Message | Kind::Start => !note,
             Kind::Note => note,
-            Kind::Accept | Kind::Close | Kind::Conflict => false,
+            Kind::Conflict => !note && intent.rewound,
+            Kind::Accept | Kind::Close => false,
         };
         if !right {
             return Err(format!("stored, and should not be, or not as this: {intent:?}"));
@@ -219,6 +221,10 @@ impl Checker {
         }
         let intent = &mut self.intents[number];
         intent.answered_us.get_or_insert(now_us);
+        if intent.kind == Kind::Conflict && intent.rewound {
+            // What was said first under this `cid` is unsaid: now this is.
+            intent.kind = Kind::Message;
+        }
         if intent.kind == Kind::Conflict {
             let intent = intent.clone();
             return self.broken(|| {
@@ -287,7 +293,7 @@ impl Checker {
         let intent = &mut self.intents[number];
         let is_last = !intent.is_under_way(now_us, boot);
         intent.answered_us.get_or_insert(now_us);
-        if intent.kind == Kind::Conflict {
+        if intent.kind == Kind::Conflict || (intent.rewound && code == "id_conflict") {
             return;
         }
         if code == "id_conflict" {

@@ -209,15 +209,18 @@ impl Client {
         self.ask_history(around, c, before);
     }
 
-    /// Numbers that were never told, or lower ones than before: ignored and counted.
+    /// Numbers that were never told, or lower ones than before: ignored and counted. Far above what may be on its way: that would be a good
+    /// acknowledgement of what was not received.
     pub(super) fn ack_badly(&mut self, around: &mut Around<'_>, c: u128) {
         let d = match around.chance.below(3) {
-            0 => format!("{{\"p\":{}}}", self.p + 1 + around.chance.below(1000)),
+            0 => format!("{{\"p\":{}}}", self.p + 100_000 + around.chance.below(1000)),
             1 => format!("{{\"p\":{}}}", self.acked_p.saturating_sub(around.chance.below(5))),
             _ => format!(
                 "{{\"c\":\"{}\",\"s\":{}}}",
                 text_of(c),
-                self.convs.get(&c).map_or(0, |local| u64::from(local.last)) + 1 + around.chance.below(1000)
+                self.convs.get(&c).map_or(0, |local| u64::from(local.last))
+                    + 100_000
+                    + around.chance.below(1000)
             ),
         };
         self.mention(around, "ack", &d);
