@@ -352,7 +352,9 @@ impl World {
         let mut clients = Vec::new();
         self.each_client(|client, around| {
             if !matches!(client.role, Role::Hostile(_)) {
-                clients.push(client.state() + &client.unread(around));
+                let late = if client.is_up_to_date(around.check) { "" } else { ", NOT UP TO DATE" };
+                let busy = if client.is_quiet() { "" } else { ", NOT QUIET" };
+                clients.push(client.state() + late + busy + &client.unread(around));
             }
         });
         let server = self.process.as_ref().map_or("down".into(), Process::state);
