@@ -87,7 +87,7 @@ impl Shard {
                     };
                     side.listening.retain(|&listened| listened != c);
                     side.syncs.retain(|sync| sync.c != c);
-                    self.unlisten(c, index);
+                    self.watches.unlisten(c, index);
                     if let Some(re) = re {
                         self.push(door, |out| encode::ok(out, re));
                     }
@@ -240,21 +240,19 @@ impl Shard {
         self.want_telling(index);
     }
 
-    /// A session stops listening; the home hears of it when nobody here listens any more.
-    pub(crate) fn unlisten(&mut self, c: ConversationId, index: u32) {
-        if self.watches.unlisten(c, index) {
-            self.post.post_or_owe(self.home_of(c.slot()), Letter::Unlisten(c));
-        }
-    }
-
     /// An answer to something a session here asked.
     pub(crate) fn on_answer(&mut self, ask: Ask, answer: Answer) {
         // A registered listener is kept even if its session is gone meanwhile: the watch ends by itself.
         let found = self.sessions.find(ask.session, ask.generation).map(|session| session.door);
         let socket = self.socket_of(ask);
         match answer {
-            Answer::Listening { c, from, head, push } => self.on_listening(ask, found, c, from, head, push),
+            Answer::Listening { c, from, head, push } => {
+                self.watches.note_answered(c);
+                self.on_listening(ask, found, c, from, head, push);
+                self.watches.note_leaving(c);
+            }
             Answer::NotListening { c, code } => {
+                self.watches.note_answered(c);
                 if let Some(door) = socket {
                     self.push(door, |out| encode::sync_error(out, c, code));
                 }
@@ -302,18 +300,12 @@ impl Shard {
         push: Vec<u8>,
     ) {
         let Some(door) = door else {
-            // The session ended while the answer was on its way: if nobody else listens here, the home need not tell us.
-            if self.watches.find(c).is_none() {
-                self.post.post_or_owe(self.home_of(c.slot()), Letter::Unlisten(c));
-            }
+            // The session ended while the answer was on its way.
             return self.pool.give(push);
         };
         let Who::Agent(side) = &mut self.sessions.at(ask.session).who else { unreachable!("agents only") };
         if !side.listening.contains(&c) {
             // It was unsynced meanwhile.
-            if self.watches.find(c).is_none() {
-                self.post.post_or_owe(self.home_of(c.slot()), Letter::Unlisten(c));
-            }
             return self.pool.give(push);
         }
         self.watches.listen(c, ask.session, from - 1, head);
@@ -431,6 +423,19 @@ impl Shard {
             let Some(c) = self.watches.take_behind() else { break };
             self.pull(c);
         }
+        let mut leaving = core::mem::take(&mut self.watches.leaving);
+        leaving.retain(|&c| {
+            let home = self.home_of(c.slot());
+            if self.watches.is_wanted(c) {
+                return false;
+            }
+            if !self.post.has_room(home) {
+                return true;
+            }
+            self.post.post(home, Letter::Unlisten(c));
+            false
+        });
+        self.watches.leaving = leaving;
         let mut cursors = core::mem::take(&mut self.watches.cursors);
         let mut kept = 0;
         for at in 0..cursors.len() {
@@ -502,6 +507,7 @@ impl Shard {
                 side.listening.push(c);
             }
             let ask = Ask { session: index, generation, re: None };
+            self.watches.note_asked(c);
             self.post.post(home, Letter::Listen { ask, c, since, epoch, limit });
         }
         self.ask_for_lists(index);

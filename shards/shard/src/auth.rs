@@ -324,7 +324,7 @@ impl Shard {
     pub(crate) fn end_session(&mut self, index: u32) {
         if let Who::Agent(side) = &mut self.sessions.at(index).who {
             for c in core::mem::take(&mut side.listening) {
-                self.unlisten(c, index);
+                self.watches.unlisten(c, index);
             }
         }
         self.sessions.end(index);

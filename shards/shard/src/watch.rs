@@ -40,6 +40,10 @@ pub(crate) struct Watches {
     pub(crate) by_c: IdMap<ConversationId, Watch>,
     /// Conversations of which the home should hear a cursor.
     pub(crate) cursors: Vec<ConversationId>,
+    /// Requests to listen that their homes have not answered, for each conversation: each is, or will be, registered there.
+    asked: IdMap<ConversationId, u32>,
+    /// Conversations that nobody here listens to any more, which their homes should hear.
+    pub(crate) leaving: Vec<ConversationId>,
     /// Conversations some listener of which may be behind, each once.
     behind: std::collections::VecDeque<ConversationId>,
 }
@@ -87,18 +91,44 @@ impl Watches {
         Some(c)
     }
 
-    /// Removes a listener. Returns whether nobody listens to the conversation any more.
-    pub(crate) fn unlisten(&mut self, c: ConversationId, session: u32) -> bool {
-        let Some(watch) = self.by_c.get_mut(&c) else { return false };
+    /// A request to listen was posted.
+    pub(crate) fn note_asked(&mut self, c: ConversationId) {
+        *self.asked.entry(c).or_default() += 1;
+    }
+
+    /// A request to listen was answered; the answer is to be looked at first, then [`Watches::note_leaving`].
+    pub(crate) fn note_answered(&mut self, c: ConversationId) {
+        let count = self.asked.get_mut(&c).expect("what was answered was asked");
+        *count -= 1;
+        if *count == 0 {
+            self.asked.remove(&c);
+        }
+    }
+
+    /// Whether its home should go on telling this door: somebody listens, or has asked to.
+    pub(crate) fn is_wanted(&self, c: ConversationId) -> bool {
+        self.by_c.contains_key(&c) || self.asked.contains_key(&c)
+    }
+
+    /// If nobody wants it any more its home is told at the end of a turn, unless somebody wants it again by then.
+    pub(crate) fn note_leaving(&mut self, c: ConversationId) {
+        if !self.is_wanted(c) && !self.leaving.contains(&c) {
+            self.leaving.push(c);
+        }
+    }
+
+    /// Removes a listener.
+    pub(crate) fn unlisten(&mut self, c: ConversationId, session: u32) {
+        let Some(watch) = self.by_c.get_mut(&c) else { return };
         watch.listeners.retain(|listener| listener.session != session);
         if !watch.listeners.is_empty() {
-            return false;
+            return;
         }
         if self.by_c.remove(&c).is_some_and(|watch| watch.queued) {
             self.behind.retain(|&queued| queued != c);
         }
         debug_assert!(self.behind.len() <= self.by_c.len(), "a conversation is queued once");
-        true
+        self.note_leaving(c);
     }
 
     /// The home should hear that somebody here has read, or got, up to a number.
