@@ -156,6 +156,11 @@ impl World {
         self.after(10_000, Event::Tick { boot, shard });
         self.queue_turn(shard);
         self.carry_out(shard, effects);
+        // A fault from before the calm, which a stalled shard has only now met, may have ended the process while it was stopping.
+        if self.stopping && self.process.as_ref().is_some_and(|process| process.serves() && !process.draining)
+        {
+            self.begin_drain();
+        }
     }
 
     /// Counts down to the next crash; says whether it has come.
