@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::json::Json;
 
-pub(crate) use said::{Answer, Intent, Kind};
+pub(crate) use said::{Answer, Intent, Kind, REMEMBERED};
 
 /// One of the two streams of a conversation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -479,6 +479,8 @@ impl Client {
 
     /// Says what is due in the outbox: each by itself, or several in one frame.
     fn say_outbox(&mut self, around: &mut Around<'_>) {
+        let check = &around.check;
+        self.outbox.retain(|item| item.flying || check.may_be_said(item.intent));
         let together = around.chance.percent(40);
         let mut text = String::new();
         for at in 0..self.outbox.len() {

@@ -52,6 +52,9 @@ pub(crate) struct Intent {
     pub(crate) rewound: bool,
 }
 
+/// Of a device's last things so many are said again on purpose. The server remembers 256 in each conversation.
+pub(crate) const REMEMBERED: usize = 120;
+
 /// The good answer to a durable request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer<'a> {
@@ -193,6 +196,24 @@ impl Checker {
             return Err(format!("said in another conversation: {intent:?}"));
         }
         Ok(number)
+    }
+
+    /// Whether an intent may be said (again). One that was answered, or whose `cid` was used before, is only said while the server surely
+    /// remembers that: it keeps the last 256 of a device in a conversation, and other tabs of the device go on talking.
+    pub(crate) fn may_be_said(&self, number: usize) -> bool {
+        let own = &self.intents[number];
+        let since = match (own.kind, own.acked) {
+            (Kind::Conflict, _) => number,
+            (_, None) => return true,
+            (_, Some(_)) => 0,
+        };
+        let may_be_stored_later = |intent: &&Intent| {
+            intent.device == own.device
+                && intent.refused.is_none()
+                && intent.acked.is_none_or(|s| Some(s) > own.acked)
+        };
+        self.intents[since..].iter().filter(may_be_stored_later).take(2 * REMEMBERED).count()
+            < 2 * REMEMBERED - 60
     }
 
     /// Something durable was answered.

@@ -1,12 +1,9 @@
 //! What visitors do.
 
 use super::{Around, Client, filler, quoted, text_of};
-use crate::check::{Audience, Intent, Kind};
+use crate::check::{Audience, Intent, Kind, REMEMBERED};
 use crate::frames;
 use crate::marks::Mark;
-
-/// So many of the last things a device said the server surely remembers (256 in each conversation).
-const REMEMBERED: usize = 120;
 
 #[derive(Clone, Copy)]
 enum Act {
