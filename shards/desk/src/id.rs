@@ -128,7 +128,11 @@ const _: () = assert!(HALF.is_multiple_of(2) && ID_TEXT_SIZE.is_multiple_of(2), 
 
 /// The 128 bits of a text form in either case, or `None` if it is not one.
 pub fn bits_of(text: &str) -> Option<u128> {
-    let text: &[u8; ID_TEXT_SIZE] = text.as_bytes().try_into().ok()?;
+    bits_of_text(text.as_bytes().try_into().ok()?)
+}
+
+/// The same of bytes that may be anything.
+pub(crate) fn bits_of_text(text: &[u8; ID_TEXT_SIZE]) -> Option<u128> {
     // 26 letters would hold 130 bits.
     if !matches!(text[0], b'0'..=b'7') {
         return None;

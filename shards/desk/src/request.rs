@@ -7,6 +7,7 @@
 
 mod fields;
 mod parser;
+mod plain;
 
 use crate::id::{ConversationId, SessionId};
 use core::ops::Range;

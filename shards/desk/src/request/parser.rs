@@ -3,6 +3,7 @@
 use super::fields::{
     self, Fault, Value, bad, body, conversation, fields, number, number_u32, optional, text,
 };
+use super::plain::Plain;
 use super::{
     Ack, Auth, Availability, BadRequest, CID_CHARS, Cursor, Envelope, ErrorCode, First, HISTORY_LIMIT, Last,
     MAX_CURSORS, MAX_DEPTH, MAX_LOCALE_CHARS, MAX_NAME_CHARS, MAX_PAGE_CHARS, Note, Op, PADDING, SYNC_LIMIT,
@@ -53,6 +54,10 @@ impl Parser {
         if buffer[range.clone()] == *b"{}" {
             return Ok(Envelope { id: None, op: Op::Heartbeat });
         }
+        if let Some(plain) = Plain::of(&buffer[range.clone()]) {
+            let id = plain.id;
+            return plain.envelope(&buffer[range]).ok_or(BadRequest { id, ..NOT_JSON });
+        }
         let head = Head::of(&buffer[range.clone()]);
         let padded: &'a mut [u8] = if buffer.len() - range.end >= PADDING {
             &mut buffer[range.start..]
@@ -100,6 +105,13 @@ impl Head {
     }
 }
 
+const NOT_JSON: BadRequest = BadRequest {
+    id: None,
+    code: ErrorCode::BadRequest,
+    what: "the envelope must be a JSON object on one line",
+    not_json: true,
+};
+
 #[cold]
 fn refusal(error: &simd_json::Error, id: Option<u32>) -> BadRequest {
     let (what, not_json) = match error.error() {
@@ -107,7 +119,7 @@ fn refusal(error: &simd_json::Error, id: Option<u32>) -> BadRequest {
         ErrorType::InvalidUnicodeCodepoint => ("a string must not hold half of a surrogate pair", false),
         ErrorType::DepthLimitExceeded => ("the envelope must be nested at most 16 deep", true),
         ErrorType::InvalidNumber => ("a number must be JSON and fit in 64 bits", true),
-        _ => ("the envelope must be a JSON object on one line", true),
+        _ => return BadRequest { id, ..NOT_JSON },
     };
     BadRequest { id, code: ErrorCode::BadRequest, what, not_json }
 }

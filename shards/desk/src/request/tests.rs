@@ -102,6 +102,88 @@ fn every_operation_is_read() {
     }
 }
 
+/// What clients write most, in their own form.
+const PLAIN: &[&str] = &[
+    r#"{"id":9,"op":"send","d":{"c":"$C","cid":"$I","type":"text","body":"It has been raining here since the morning."}}"#,
+    r#"{"id":4294967295,"op":"send","d":{"c":"$C","cid":"$I","type":"text","body":"你好，😀"}}"#,
+    r#"{"op":"send","d":{"c":"$C","cid":"$I","type":"text","body":"x"}}"#,
+    r#"{"op":"ack","d":{"p":0}}"#,
+    r#"{"op":"ack","d":{"p":9999999999999999999}}"#,
+    r#"{"id":0,"op":"ack","d":{"c":"$C","s":4294967295}}"#,
+    r#"{"op":"seen","d":{"c":"$C","s":17}}"#,
+    r#"{"op":"typing","d":{"c":"$C","on":true}}"#,
+    r#"{"op":"typing","d":{"c":"$C","on":false}}"#,
+];
+
+/// The same text for both readers: a blank in front is enough for the general one.
+fn agree(text: &[u8]) {
+    let read = |text: &[u8]| {
+        let mut bytes = text.to_vec();
+        bytes.resize(text.len() + PADDING, b'\n');
+        format!("{:?}", Parser::new().parse(&mut bytes, 0..text.len()))
+    };
+    let general = [b" ", text].concat();
+    assert!(plain::Plain::of(&general).is_none());
+    assert_eq!(read(text), read(&general), "{}", String::from_utf8_lossy(text));
+}
+
+#[test]
+fn what_clients_write_most_needs_no_general_parser() {
+    for text in PLAIN {
+        let text = filled(text);
+        assert!(plain::Plain::of(text.as_bytes()).is_some(), "{text}");
+        agree(text.as_bytes());
+        for end in 0..text.len() {
+            assert!(plain::Plain::of(&text.as_bytes()[..end]).is_none(), "a beginning is not the whole");
+        }
+    }
+    for other in [
+        r#"{"id":07,"op":"ack","d":{"p":1}}"#,
+        r#"{"id":4294967296,"op":"ack","d":{"p":1}}"#,
+        r#"{"op":"ack","d":{"p":18446744073709551616}}"#,
+        r#"{"op":"ack","d":{"p":00}}"#,
+        r#"{"op":"ack","d":{"p":-1}}"#,
+        r#"{"op":"ack","d":{"p":1.0}}"#,
+        r#"{"op":"ack","d":{"p":}}"#,
+        r#"{"op":"ack","d":{"p":1},"id":3}"#,
+        r#"{"op":"ack","d":{"p":1,"c":"$C","s":2}}"#,
+        r#"{"op":"seen","d":{"c":"$S","s":17}}"#,
+        r#"{"op":"seen","d":{"c":"$C","s":4294967296}}"#,
+        r#"{"op":"typing","d":{"c":"$C","on":null}}"#,
+        r#"{"op":"send","d":{"c":"$C","cid":"$I","type":"text","body":""}}"#,
+        r#"{"op":"send","d":{"c":"$C","cid":"$I","type":"text","body":"a\nb"}}"#,
+        r#"{"op":"send","d":{"c":"$C","cid":"$I","type":"text","body":"a"b"}}"#,
+        r#"{"op":"send","d":{"c":"$C","cid":"short","type":"text","body":"a"}}"#,
+        r#"{"op":"send","d":{"c":"$C","cid":"éééééééééééééééé","type":"text","body":"a"}}"#,
+        r#"{"op":"send","d":{"c":"$C","cid":"$I","type":"html","body":"a"}}"#,
+    ] {
+        let text = filled(other);
+        assert!(plain::Plain::of(text.as_bytes()).is_none(), "{text}");
+        agree(text.as_bytes());
+    }
+}
+
+#[test]
+fn both_readers_agree_on_every_text_that_differs_by_one_byte() {
+    for text in PLAIN {
+        let text = filled(text).into_bytes();
+        for place in 0..text.len() {
+            // Every byte that means something to JSON, to UTF-8 or to an id, and some that mean nothing.
+            for byte in *b"\"\\{}[]:, 019-.eEtnIilLoOuU\0\n\x1F\x7F\x80\xBF\xC0\xE4\xF0\xFF" {
+                let mut changed = text.clone();
+                changed[place] = byte;
+                agree(&changed);
+                changed = text.clone();
+                changed.insert(place, byte);
+                agree(&changed);
+            }
+            let mut shorter = text.clone();
+            shorter.remove(place);
+            agree(&shorter);
+        }
+    }
+}
+
 #[test]
 fn a_sync_carries_its_cursors_in_order() {
     let text =
