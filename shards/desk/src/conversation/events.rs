@@ -188,7 +188,7 @@ impl Head {
 
     pub(super) fn body<'a>(&self, store: &'a Store) -> &'a str {
         let bytes = &store.bytes(self.block, HEAD_SIZE + self.size as usize)[HEAD_SIZE..];
-        core::str::from_utf8(bytes).expect("a body was a string when it was stored")
+        simdutf8::basic::from_utf8(bytes).expect("a body was a string when it was stored")
     }
 
     pub(super) fn is_by_visitor(&self) -> bool {

@@ -105,38 +105,44 @@ fn escape(out: &mut Vec<u8>, byte: u8) {
 }
 
 /// Appends a key, with what stands before it, and a string.
-pub(super) fn string_field(out: &mut Vec<u8>, key: &[u8], text: &str) {
+#[inline]
+pub(super) fn string_field<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], text: &str) {
     out.extend_from_slice(key);
     string(out, text);
 }
 
 /// The same, unless the string is empty.
-pub(super) fn optional_string_field(out: &mut Vec<u8>, key: &[u8], text: &str) {
+#[inline]
+pub(super) fn optional_string_field<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], text: &str) {
     if !text.is_empty() {
         string_field(out, key, text);
     }
 }
 
 /// Appends a key, with what stands before it, and a number.
-pub(super) fn number_field(out: &mut Vec<u8>, key: &[u8], value: u64) {
+#[inline]
+pub(super) fn number_field<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], value: u64) {
     out.extend_from_slice(key);
     number(out, value);
 }
 
 /// Appends a key, with what stands before it, and an id.
-pub(super) fn id_field(out: &mut Vec<u8>, key: &[u8], bits: u128) {
+#[inline]
+pub(super) fn id_field<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], bits: u128) {
     out.extend_from_slice(key);
     id(out, bits);
 }
 
 /// Appends a key, with what stands before it, and a flag.
-pub(super) fn flag_field(out: &mut Vec<u8>, key: &[u8], value: bool) {
+#[inline]
+pub(super) fn flag_field<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], value: bool) {
     out.extend_from_slice(key);
     flag(out, value);
 }
 
 /// Appends a key, with what stands before it, and a word of the protocol, which needs no escapes.
-pub(super) fn word_field(out: &mut Vec<u8>, key: &[u8], word: &'static str) {
+#[inline]
+pub(super) fn word_field<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], word: &'static str) {
     out.extend_from_slice(key);
     out.push(b'"');
     out.extend_from_slice(word.as_bytes());

@@ -214,7 +214,7 @@ fn about(out: &mut Vec<u8>, op: &'static str, c: ConversationId) {
     id_field(out, b",\"c\":", c.bits());
 }
 
-fn author_field(out: &mut Vec<u8>, key: &[u8], author: &Author<'_>) {
+fn author_field<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], author: &Author<'_>) {
     out.extend_from_slice(key);
     word_field(out, b"{\"kind\":", author.kind.text());
     id_field(out, b",\"id\":", author.id);
@@ -229,7 +229,7 @@ fn receipt(out: &mut Vec<u8>, op: &'static str, c: ConversationId, who: Party, s
     out.extend_from_slice(b"}}");
 }
 
-fn receipts_field(out: &mut Vec<u8>, key: &[u8], audience: Audience, receipts: Receipts) {
+fn receipts_field<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], audience: Audience, receipts: Receipts) {
     out.extend_from_slice(key);
     number_field(out, b"{\"visitor\":", u64::from(receipts.visitor.for_audience(audience)));
     number_field(out, b",\"agent\":", u64::from(receipts.agent.for_audience(audience)));

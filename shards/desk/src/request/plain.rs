@@ -92,8 +92,8 @@ impl Plain {
         let op = match self.shape {
             Shape::Send { c, cid, body } => Op::Send(Send {
                 c,
-                cid: core::str::from_utf8(&text[cid]).ok()?,
-                body: core::str::from_utf8(&text[body]).ok()?,
+                cid: simdutf8::basic::from_utf8(&text[cid]).ok()?,
+                body: simdutf8::basic::from_utf8(&text[body]).ok()?,
             }),
             Shape::Ack(ack) => Op::Ack(ack),
             Shape::Seen { c, s } => Op::Seen { c, s },
