@@ -210,7 +210,7 @@ pub struct Sync<'a> {
 
 impl<'a> Sync<'a> {
     /// The cursors in the client's order, at most 512. A conversation may stand there twice; the later one counts.
-    pub fn cursors(&self) -> impl ExactSizeIterator<Item = Cursor> + use<'a> {
+    pub fn cursors(&self) -> impl ExactSizeIterator<Item = Cursor> + DoubleEndedIterator + use<'a> {
         self.cursors.iter().copied()
     }
 }

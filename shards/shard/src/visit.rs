@@ -58,8 +58,16 @@ impl Shard {
                     return;
                 }
                 let generation = ask.generation;
+                // He has one conversation: naming it 512 times is answered once.
+                let is_own = |c| self.visitors_own(index, c).is_some();
+                let last_own = sync.cursors().rposition(|cursor| is_own(cursor.c));
                 let mut count = 0;
-                for cursor in sync.cursors() {
+                for (place, cursor) in sync.cursors().enumerate() {
+                    if last_own.is_some_and(|last| place < last)
+                        && self.visitors_own(index, cursor.c).is_some()
+                    {
+                        continue;
+                    }
                     count += 1;
                     let (c, since) = (cursor.c, self.trusted(cursor.s, cursor.e));
                     self.due(Due::VisitorSync { session: index, generation, c, since, limit: sync.limit });

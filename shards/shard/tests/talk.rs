@@ -164,3 +164,19 @@ fn a_peer_that_never_reads_does_not_keep_its_door() {
     assert!(node.clients[visitor].closed, "the door is closed though its send has not ended");
     assert_eq!(node.shards[0].counters().connections, 0);
 }
+
+/// A visitor has one conversation: a request of 25 KB does not make the server write ten times as much.
+#[test]
+fn a_sync_that_names_the_same_conversation_many_times_is_answered_once() {
+    let (mut node, visitor, _, c) = talking(1);
+    node.heard(visitor);
+    let cursors = |s: u32| vec![format!(r#"{{"c":"{c}","s":{s}}}"#); 256].join(",");
+    node.say(
+        visitor,
+        &format!(r#"{{"id":9,"op":"sync","d":{{"cursors":[{},{}]}}}}"#, cursors(2), cursors(1)),
+    );
+    let heard = node.heard(visitor);
+    assert_eq!(heard.iter().filter(|text| text.contains("\"op\":\"sync\"")).count(), 1, "{heard:?}");
+    assert!(heard.iter().any(|text| text.contains("\"re\":9") && text.contains("\"n\":1")), "{heard:?}");
+    assert!(heard.iter().any(|text| text.contains("\"s\":2,")), "the last cursor counts: {heard:?}");
+}
