@@ -285,7 +285,7 @@ impl Dispatcher {
         out: &mut Vec<Out>,
     ) {
         if let Err(code) = self.accept(agent, c, offer, request, out) {
-            out.push(Out::Refuse { request, code });
+            out.push(Out::Refuse { c, agent, request, code });
         }
         self.finish(now_ms, out);
     }

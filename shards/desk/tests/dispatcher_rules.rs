@@ -67,7 +67,8 @@ fn before_every_home_has_announced_an_accept_is_refused_as_unavailable() {
     desk.call(|d, now, out| d.on_announce_end(now, 0, out));
     assert!(!desk.inner.is_whole());
     let (request, out) = desk.accept(1, 1, None);
-    assert_eq!(out, [Out::Refuse { request, code: RefuseCode::Unavailable }]);
+    let (c, agent) = (conversation(1), agent(1));
+    assert_eq!(out, [Out::Refuse { c, agent, request, code: RefuseCode::Unavailable }]);
     desk.call(|d, now, out| d.on_announce_end(now, 1, out));
     assert_eq!(assigned(&desk.accept(1, 1, None).1), Some(0));
 }

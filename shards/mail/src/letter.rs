@@ -9,6 +9,17 @@ use desk::encode::AuthorKind;
 use desk::id::{AgentId, ConversationId};
 use desk::request::{Availability, ErrorCode};
 
+/// What a home does with an assignment that is no repetition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expect {
+    /// Makes it so, if this is still the owner epoch.
+    Epoch(u32),
+    /// Assigns nothing and says whether there is such a conversation: the dispatcher does not know it.
+    Known,
+    /// Assigns nothing and refuses it so: the dispatcher would have, but only the home knows a repetition by its `cid`.
+    Refuse(ErrorCode),
+}
+
 /// The session that asked, as its door knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ask {
@@ -171,9 +182,8 @@ pub enum Letter {
         c: ConversationId,
         /// Its new owner.
         agent: AgentId,
-        /// The owner epoch the dispatcher believes in; `None` if it does not know the conversation: then nothing is assigned, and the home's word says
-        /// whether there is such a conversation and whether this very request was granted before.
-        expect_epoch: Option<u32>,
+        /// What to do unless this very request was granted before: then it gets the answer that it got.
+        expect: Expect,
         /// Who accepted.
         request: RequestRef,
     },

@@ -9,5 +9,5 @@ mod order;
 pub mod queue;
 pub mod sleep;
 
-pub use letter::{Answer, Ask, Letter, LetterClass, SaidBy, Stored};
+pub use letter::{Answer, Ask, Expect, Letter, LetterClass, SaidBy, Stored};
 pub use order::{NoticeScope, Order, Report};

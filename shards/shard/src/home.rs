@@ -8,7 +8,7 @@ use desk::id::{AgentId, ConversationId, Slot};
 use desk::pages::Pages;
 use desk::record::{Assigned, Closed, Message, Record, Reopened};
 use desk::request::ErrorCode;
-use mail::{Ask, Stored};
+use mail::{Ask, Expect, Stored};
 
 use crate::due::{Asker, Due};
 use crate::plant;
@@ -340,10 +340,14 @@ impl Shard {
         from: u16,
         c: ConversationId,
         agent: AgentId,
-        expect_epoch: Option<u32>,
+        expect: Expect,
         request: desk::dispatcher::RequestRef,
     ) {
-        let asked = expect_epoch.is_none();
+        // No conversation gets that far: what is only asked about is never assigned.
+        let (asked, epoch) = match expect {
+            Expect::Epoch(epoch) => (false, epoch),
+            Expect::Known | Expect::Refuse(_) => (true, u32::MAX),
+        };
         let refused = |code| Due::Assigned { to: from, c, agent, request, asked, result: Err(code) };
         let Some(ix) = self.homes.convs.find(c) else { return self.due(refused(ErrorCode::NotFound)) };
         if let Err(code) = self.log_takes(0) {
@@ -351,13 +355,15 @@ impl Shard {
         }
         let conversation = self.homes.convs.conversation(ix);
         let (epoch_now, is_waiting) = (conversation.epoch, conversation.status == Status::Waiting);
-        // No conversation gets that far: what is only asked about is never assigned.
-        let expected = expect_epoch.unwrap_or(u32::MAX);
         let (s, vs, epoch) =
-            match self.homes.convs.decide_assign(ix, agent, expected, request.device, request.cid) {
-                // The announcement is on its way to the dispatcher.
-                Err(Refusal::Stale) if asked && is_waiting => {
-                    return self.due(refused(ErrorCode::Unavailable));
+            match self.homes.convs.decide_assign(ix, agent, epoch, request.device, request.cid) {
+                Err(Refusal::Stale) => {
+                    return self.due(refused(match expect {
+                        Expect::Refuse(code) => code,
+                        // The announcement is on its way to the dispatcher.
+                        Expect::Known if is_waiting => ErrorCode::Unavailable,
+                        Expect::Known | Expect::Epoch(_) => ErrorCode::Stale,
+                    }));
                 }
                 Err(refusal) => return self.due(refused(code_of(refusal))),
                 Ok(Assign::Known { s, vs, ts_ms }) => {

@@ -87,9 +87,7 @@ impl Shard {
             }
             Letter::Accept { request, agent, c, offer } => self.on_accept(request, agent, c, offer),
             Letter::List { ask, agent, queue } => self.answer_list(from, ask, agent, queue),
-            Letter::Assign { c, agent, expect_epoch, request } => {
-                self.assign(from, c, agent, expect_epoch, request)
-            }
+            Letter::Assign { c, agent, expect, request } => self.assign(from, c, agent, expect, request),
             Letter::Answer(ask, answer) => {
                 self.post.on_answer(from);
                 self.on_answer(ask, answer);

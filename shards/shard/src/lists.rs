@@ -7,7 +7,7 @@ use desk::encode::{self, AvailView, EventWhat, Status};
 use desk::id::{AgentId, ConversationId};
 use desk::map::{IdMap, IdSet};
 use desk::request::{Availability, ErrorCode, Scope};
-use mail::{Answer, Ask, Letter, Stored};
+use mail::{Answer, Ask, Expect, Letter, Stored};
 
 use crate::door::NONE;
 use crate::home::Homes;
@@ -174,11 +174,21 @@ impl Shard {
         match out {
             Out::Ticket { home, c, ticket } => self.post.post_or_owe(home, Letter::Ticket { c, ticket }),
             Out::Assign { home, c, agent, expect_epoch, request } => {
-                let expect_epoch = Some(expect_epoch);
-                self.lists.assigns.push_back((home, Letter::Assign { c, agent, expect_epoch, request }));
+                let expect = Expect::Epoch(expect_epoch);
+                self.lists.assigns.push_back((home, Letter::Assign { c, agent, expect, request }));
                 self.post_assigns();
             }
-            Out::Refuse { request, code } => self.answer_request(request, Answer::Refused(code_of(code))),
+            // Homes do not know yet what they have, and the client asks again anyway.
+            Out::Refuse { request, code: RefuseCode::Unavailable, .. } => {
+                self.answer_request(request, Answer::Refused(ErrorCode::Unavailable));
+            }
+            Out::Refuse { c, agent, request, code } => {
+                let expect = Expect::Refuse(code_of(code));
+                self.lists
+                    .assigns
+                    .push_back((self.home_of(c.slot()), Letter::Assign { c, agent, expect, request }));
+                self.post_assigns();
+            }
             Out::Offer { agent, c, offer, ttl_ms, name, preview } => {
                 self.counters.offers += 1;
                 self.deliver_to(agent, || Letter::Offer {
@@ -270,7 +280,7 @@ impl Shard {
         let dispatcher = self.dispatcher.as_ref().expect("only the dispatcher's shard gets its letters");
         if dispatcher.is_whole() && !dispatcher.is_known(c) {
             // Closed, or on its way here, or none: only the home can tell.
-            let letter = Letter::Assign { c, agent, expect_epoch: None, request };
+            let letter = Letter::Assign { c, agent, expect: Expect::Known, request };
             self.lists.assigns.push_back((self.home_of(c.slot()), letter));
             return self.post_assigns();
         }

@@ -180,3 +180,30 @@ fn a_sync_that_names_the_same_conversation_many_times_is_answered_once() {
     assert!(heard.iter().any(|text| text.contains("\"re\":9") && text.contains("\"n\":1")), "{heard:?}");
     assert!(heard.iter().any(|text| text.contains("\"s\":2,")), "the last cursor counts: {heard:?}");
 }
+
+/// Whoever did not hear the answer asks again, and by then the conversation may wait for somebody else: only its home still knows the `cid`.
+#[test]
+fn an_accept_that_was_granted_is_answered_again_after_the_conversation_has_moved_on() {
+    for shard_count in 1..=3 {
+        let (mut node, visitor, agent, c) = talking(shard_count);
+        let accept =
+            format!(r#"{{"id":7,"op":"accept","d":{{"c":"{c}","cid":"accept-cid-000000001","offer":1}}}}"#);
+        node.say(agent, r#"{"id":6,"op":"avail","d":{"state":"away"}}"#);
+        node.say(
+            agent,
+            &format!(r#"{{"id":6,"op":"close","d":{{"c":"{c}","cid":"close-cid-0000000001"}}}}"#),
+        );
+        node.say(visitor, &format!(r#"{{"id":6,"op":"send","d":{{"c":"{c}","cid":"again-cid-0000000001","type":"text","body":"one more thing"}}}}"#));
+        node.advance(200);
+        node.heard(agent);
+        node.say(agent, &accept);
+        let heard = node.heard(agent);
+        let answer = heard.iter().find(|text| text.contains("\"re\":7")).expect("an answer");
+        assert!(answer.contains("\"s\":2,") && answer.contains("\"dup\":true"), "{answer}");
+        // Another one with such an offer is still told that it is gone.
+        node.say(agent, &accept.replace("000000001", "000000002"));
+        let heard = node.heard(agent);
+        let answer = heard.iter().find(|text| text.contains("\"re\":7")).expect("an answer");
+        assert!(answer.contains("\"stale\""), "{answer}");
+    }
+}

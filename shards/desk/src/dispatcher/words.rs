@@ -84,8 +84,12 @@ pub enum Out {
         /// Who accepted.
         request: RequestRef,
     },
-    /// To the door: the accept is refused.
+    /// The accept is refused, unless the home knows it as a repetition of one that was granted.
     Refuse {
+        /// The conversation.
+        c: ConversationId,
+        /// Who wanted it.
+        agent: AgentId,
         /// Who accepted.
         request: RequestRef,
         /// Why.
