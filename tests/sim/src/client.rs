@@ -7,6 +7,7 @@ mod act;
 mod agent;
 mod hostile;
 mod http;
+mod person;
 mod pushes;
 mod receive;
 mod replies;
@@ -25,31 +26,10 @@ use crate::trace::Trace;
 use crate::world::Phase;
 
 pub(crate) use hostile::Evil;
+pub(crate) use person::Person;
 
 /// Entries of what a session was told that are kept, to go back to an older count.
 const TOLD_KEPT: usize = 600;
-
-/// Somebody with an identity, shared by all his tabs or sessions.
-pub(crate) struct Person {
-    pub(crate) is_agent: bool,
-    /// The bits of his id, once known.
-    pub(crate) id: Option<u128>,
-    /// A visitor's token or an agent's ticket.
-    pub(crate) token: Option<String>,
-    /// A visitor's inbox, in text.
-    pub(crate) inbox: String,
-    /// A visitor's conversation.
-    pub(crate) c: Option<u128>,
-    /// The slot he was told.
-    pub(crate) slot: Option<u64>,
-    /// Conversations that an agent believes to be his.
-    pub(crate) owned: Vec<u128>,
-    /// An agent's other sessions follow these too.
-    pub(crate) known: Vec<u128>,
-    pub(crate) devices: Vec<String>,
-    /// Nothing of his is expected to be answered any more.
-    pub(crate) gone: bool,
-}
 
 /// What a client is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -574,6 +574,7 @@ impl Cast {
             token: None,
             inbox,
             c: None,
+            c_boot: 0,
             slot: None,
             owned: Vec::new(),
             known: Vec::new(),

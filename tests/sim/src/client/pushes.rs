@@ -119,11 +119,12 @@ impl Client {
             return around.check.broken(|| format!("told before ready: {push:?}"));
         }
         let audience = self.audience();
-        if !self.is_agent() && around.people[self.person].c.is_some_and(|own| own != c) {
+        let person = &around.people[self.person];
+        if !self.is_agent() && person.c.is_some_and(|own| own != c) && self.boot >= person.c_boot {
             return around.check.broken(|| format!("a visitor was told of another's conversation: {push:?}"));
         }
         if !self.is_agent() {
-            around.people[self.person].c = Some(c);
+            around.people[self.person].learn(self.boot, Some(c));
         }
         self.p += 1;
         self.told.push_back((c, number, false));

@@ -149,7 +149,7 @@ impl Client {
                 return around.check.broken(|| format!("{c:x} is gone: {d:?}"));
             }
             if !stands {
-                around.people[self.person].c = None;
+                around.people[self.person].learn(self.boot, None);
                 self.convs.remove(&c);
             }
         }
@@ -162,7 +162,7 @@ impl Client {
             {
                 around.check.broken(|| format!("the visitor of {own:x?} has {c:x}"));
             }
-            around.people[self.person].c = Some(c);
+            around.people[self.person].learn(self.boot, Some(c));
             around.check.heard_of(self.boot, c);
             match (State::read(head.get("status").text(), None), head.get("s").number()) {
                 (Some(state), Some(s)) => {
@@ -204,7 +204,7 @@ impl Client {
                 {
                     return around.check.broken(|| format!("the visitor of {own:x?} started {c:x}"));
                 }
-                person.c = Some(c);
+                person.learn(self.boot, Some(c));
                 if !self.convs.get(&c).is_some_and(|local| local.synced) {
                     self.convs.entry(c).or_default().synced = true;
                     self.sync(around, &[c]);
