@@ -198,22 +198,22 @@ impl Checker {
         Ok(number)
     }
 
-    /// Whether an intent may be said (again). One that was answered, or whose `cid` was used before, is only said while the server surely
-    /// remembers that: it keeps the last 256 of a device in a conversation, and other tabs of the device go on talking.
+    /// Whether an intent may be said (again). One that may be stored already, or whose `cid` was used before, is only said while the server
+    /// surely remembers that: it keeps the last 256 of a device in a conversation, and other tabs of the device go on talking.
     pub(crate) fn may_be_said(&self, number: usize) -> bool {
         let own = &self.intents[number];
-        let since = match (own.kind, own.acked) {
-            (Kind::Conflict, _) => number,
-            (_, None) => return true,
-            (_, Some(_)) => 0,
-        };
+        if own.kind != Kind::Conflict && own.attempts == 0 {
+            return true;
+        }
+        // Of what was said before it only what was not answered when it was may have been stored later.
+        let since = if own.acked.is_some() { 0 } else { number };
         let may_be_stored_later = |intent: &&Intent| {
             intent.device == own.device
                 && intent.refused.is_none()
-                && intent.acked.is_none_or(|s| Some(s) > own.acked)
+                && intent.acked.is_none_or(|s| own.acked.is_none_or(|own| s > own))
         };
-        self.intents[since..].iter().filter(may_be_stored_later).take(2 * REMEMBERED).count()
-            < 2 * REMEMBERED - 60
+        const MOST: usize = 2 * REMEMBERED - 60;
+        self.intents[since..].iter().filter(may_be_stored_later).take(MOST).count() < MOST
     }
 
     /// Something durable was answered.
