@@ -337,6 +337,8 @@ impl Client {
                 local.expect = None;
                 local.stale_syncs += local.syncing.len();
                 local.syncing.clear();
+                // Reading back needs the answer: it is asked for again.
+                local.synced &= around.phase != Phase::Reading;
             }
             if local.expect.is_some_and(|expect| expect <= local.acked_to) {
                 // Told again after a later acknowledgement: the server may take it for acknowledged.
