@@ -28,6 +28,9 @@ use crate::world::Phase;
 pub(crate) use hostile::Evil;
 pub(crate) use person::Person;
 
+/// How a request for a conversation begins in the outbox.
+const START: &str = "\"op\":\"start\"";
+
 /// Entries of what a session was told that are kept, to go back to an older count.
 const TOLD_KEPT: usize = 600;
 

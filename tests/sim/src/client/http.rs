@@ -2,7 +2,7 @@
 
 use core::fmt::Write as _;
 
-use super::{Around, Client, Pending, Role, Stage, Wish, quoted};
+use super::{Around, Client, Pending, Role, START, Stage, Wish, quoted};
 use crate::check::Kind;
 use crate::marks::Mark;
 use crate::world::Phase;
@@ -113,7 +113,7 @@ impl Client {
         if new && self.role == Role::Visitor {
             self.nameless = true;
         }
-        let has_start = self.outbox.iter().any(|item| item.op.contains("\"op\":\"start\""));
+        let has_start = self.outbox.iter().any(|item| item.op.starts_with(START));
         if self.role == Role::Visitor
             && around.people[self.person].c.is_none()
             && !has_start
@@ -122,8 +122,7 @@ impl Client {
         {
             self.make_start(around);
         }
-        if let Some(at) =
-            self.outbox.iter().position(|item| !item.flying && item.op.contains("\"op\":\"start\""))
+        if let Some(at) = self.outbox.iter().position(|item| !item.flying && item.op.starts_with(START))
             && around.chance.percent(70)
         {
             around.marks.hit(Mark::FirstWords);

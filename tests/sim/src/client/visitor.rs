@@ -1,6 +1,6 @@
 //! What visitors do.
 
-use super::{Around, Client, filler, quoted, text_of};
+use super::{Around, Client, START, filler, quoted, text_of};
 use crate::check::{Audience, Intent, Kind, REMEMBERED};
 use crate::frames;
 use crate::marks::Mark;
@@ -25,7 +25,7 @@ enum Act {
 
 impl Client {
     pub(super) fn visitor_acts(&mut self, around: &mut Around<'_>) {
-        let starting = self.outbox.iter().any(|item| item.op.contains("\"op\":\"start\""));
+        let starting = self.outbox.iter().any(|item| item.op.starts_with(START));
         let Some(c) = around.people[self.person].c else {
             if !starting && around.chance.percent(50) {
                 self.make_start(around);
