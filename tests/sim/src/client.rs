@@ -276,7 +276,7 @@ impl Client {
 
     /// Whether everything it said is answered.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.outbox.is_empty()
+        self.outbox.is_empty() && self.convs.values().all(|local| local.syncing.is_empty())
     }
 
     /// Whether it was told everything that anybody was told of the conversations it listens to.
