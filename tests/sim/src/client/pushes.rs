@@ -177,7 +177,8 @@ impl Client {
             }
         };
         if err.has("code") {
-            answers(self, !stale);
+            // A refusal does not say which question it answers. Of a question from before a drop it may never come.
+            answers(self, asked.is_some());
             around.marks.hit(Mark::PushSyncError);
             let code = err.get("code").text().unwrap_or_default().to_owned();
             mark_refusal(around, &code);
