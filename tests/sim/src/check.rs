@@ -137,6 +137,8 @@ pub(crate) struct Checker {
     pub(crate) now_us: u64,
     /// Everybody is reading back.
     pub(crate) reading: bool,
+    /// What stood when everything was read back and the server was told to stop. A stranger may begin another one while it stops.
+    pub(crate) read: BTreeSet<u128>,
     pub(crate) told: u64,
 }
 
@@ -153,6 +155,7 @@ impl Checker {
             violation: None,
             now_us: 0,
             reading: false,
+            read: BTreeSet::new(),
             told: 0,
         }
     }

@@ -275,6 +275,7 @@ impl World {
 
     pub(crate) fn stop_for_good(&mut self) {
         self.stopping = true;
+        self.check.read = self.check.conversations().collect();
         self.begin_drain();
     }
 
