@@ -49,7 +49,7 @@ pub(super) enum Ended {
 pub(super) enum Upgrades {
     /// None: the private listener.
     None,
-    /// Those under `/ws/`, and on the echo path if there is one.
+    /// Those on their paths, and on the echo path if there is one.
     Shards(Option<Arc<str>>),
 }
 
@@ -57,7 +57,7 @@ impl Upgrades {
     fn wants<B>(&self, request: &Request<B>) -> bool {
         let Upgrades::Shards(echo) = self else { return false };
         let path = request.uri().path();
-        (path.starts_with("/ws/") || echo.as_deref() == Some(path)) && asks_for_upgrade(request)
+        (mail::UPGRADE_PATHS.contains(&path) || echo.as_deref() == Some(path)) && asks_for_upgrade(request)
     }
 }
 

@@ -9,5 +9,8 @@ mod order;
 pub mod queue;
 pub mod sleep;
 
+/// Where shards upgrade to WebSocket, for visitors and for agents. Every other path is the control plane's, but for the echo path.
+pub const UPGRADE_PATHS: [&str; 2] = ["/ws/v1/visitor", "/ws/v1/agent"];
+
 pub use letter::{Answer, Ask, Expect, Letter, LetterClass, SaidBy, Stored};
 pub use order::{NoticeScope, Order, Report};

@@ -13,6 +13,7 @@ use crate::shard::Shard;
 
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 35\r\n\r\nThe server is busy; try again soon.";
 const NO_INBOX: &[u8] = b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 49\r\n\r\nNo such inbox. Check the address of your widget.\n";
+const NO_SUCH_PATH: &[u8] = b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 49\r\n\r\nThere is nothing here to upgrade to a WebSocket.\n";
 const ORIGIN: &[u8] = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 50\r\n\r\nThis origin is not on the list of allowed origins.";
 
 /// What a request head asks for.
@@ -119,9 +120,14 @@ impl Shard {
         };
         let echo = self.config.echo_path.as_deref() == Some(head.path());
         let side = match head.path() {
-            "/ws/v1/visitor" => Some(Side::Visitor),
-            "/ws/v1/agent" => Some(Side::Agent),
+            path if path == mail::UPGRADE_PATHS[0] => Some(Side::Visitor),
+            path if path == mail::UPGRADE_PATHS[1] => Some(Side::Agent),
             _ if echo => None,
+            // The control plane gave it back, or another shard sent it: handing it over again would never end.
+            _ if moved => {
+                self.counters.upgrades_refused += 1;
+                return Route::Refuse(NO_SUCH_PATH);
+            }
             _ => return Route::HandOver,
         };
         let protocol = side.map(|_| PROTOCOL_JSON);

@@ -112,6 +112,10 @@ fn the_echo_path_is_given_back_too_and_others_are_not() {
             "GET /one HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
             "GET /ws/v1/visitor HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\nabc",
             "GET /ws/v1/visitor HTTP/1.1\r\nHost: a\r\n\r\n",
+            // No shard upgrades these: giving them back would go round for ever.
+            "GET /ws/v2/visitor HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
+            "GET /ws/ HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\n",
+            "GET /ws/v1/visitor/ HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
         ] {
             let (mut client, served) = connect(refused.as_bytes()).await;
             read_until(&mut client, b"\r\n\r\n").await;

@@ -56,6 +56,10 @@ pub(crate) async fn refused(site: &Site) -> Result<String, String> {
         ("a body", with("\r\n\r\n", "\r\nContent-Length: 3\r\n\r\nabc"), 400),
         ("no such inbox", with(&site.inbox, "00000000000000000000000000"), 404),
         ("no inbox", with(&format!("?inbox={}", site.inbox), ""), 404),
+        ("a path that nobody upgrades", with("/ws/v1/visitor", "/ws/v2/visitor"), 404),
+        ("no path below /ws/", with("/ws/v1/visitor", "/ws/"), 404),
+        ("a slash too many", with("/ws/v1/visitor", "/ws/v1/visitor/"), 404),
+        ("another upgrade", with("Upgrade: websocket", "Upgrade: h2c"), 426),
         ("no HTTP", "EHLO mail.example\r\n\r\n".to_owned(), 400),
         ("a smuggled line", with("Host: x", "Host: x\r\n folded: y"), 400),
     ];
