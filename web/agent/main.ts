@@ -42,16 +42,19 @@ const desk = new Desk(client, changed);
 
 // ---- one's own state
 
-const readAvail = (): { state: Availability; cap: number } => {
+/** What the person chose on this browser. Who never chose works with the capacity that the server's settings give. */
+const readAvail = (): { state: Availability; cap: number } | undefined => {
   try {
     const kept = JSON.parse(profileStore.get(AVAIL_KEY) ?? '') as { state?: Availability; cap?: number };
     if (kept.state !== undefined && kept.cap !== undefined) return { state: kept.state, cap: kept.cap };
   } catch {
     // Never chosen yet.
   }
-  return { state: 'online', cap: 5 };
+  return undefined;
 };
-let avail = readAvail();
+const chosen = readAvail();
+/** Until the server says it, no capacity is known. */
+let avail: { state: Availability; cap: number | undefined } = chosen ?? { state: 'online', cap: undefined };
 
 const state = make('select', {
   label: 'agent.availability',
@@ -78,15 +81,15 @@ const cap = make('input', {
 
 const showAvail = (): void => {
   state.value = avail.state;
-  if (document.activeElement !== cap || cap.value === '') cap.value = String(avail.cap);
+  if (document.activeElement !== cap || cap.value === '') cap.value = avail.cap === undefined ? '' : String(avail.cap);
   document.body.dataset.avail = avail.state;
 };
 
-const setAvail = (next: { state: Availability; cap: number }): void => {
+const setAvail = (next: { state: Availability; cap: number | undefined }): void => {
   avail = next;
-  profileStore.set(AVAIL_KEY, JSON.stringify(avail));
+  if (avail.cap !== undefined) profileStore.set(AVAIL_KEY, JSON.stringify(avail));
   client.avail(avail.state, avail.cap);
-  cap.value = String(avail.cap);
+  cap.value = avail.cap === undefined ? '' : String(avail.cap);
   showAvail();
 };
 
@@ -184,7 +187,6 @@ client.on('state', (now) => {
 });
 client.on('avail', (now) => {
   avail = { state: now.state, cap: now.cap };
-  profileStore.set(AVAIL_KEY, JSON.stringify(avail));
   showAvail();
 });
 client.on('refused', ({ item, error }) => {
@@ -205,6 +207,6 @@ i18n.onChange(() => {
 showAvail();
 client.sub('queue');
 client.sub('mine');
-client.avail(avail.state, avail.cap);
+if (chosen) client.avail(chosen.state, chosen.cap);
 client.connect();
 changed();

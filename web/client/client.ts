@@ -58,7 +58,7 @@ interface Session {
 export class RingdeskClient extends Emitter<ClientEvents> {
   readonly #options: ClientOptions;
   readonly #env: Env;
-  readonly #keys: { token: string; slot: string };
+  readonly #keys: { token: string; slot: string; owner: string };
   readonly #device: string;
   readonly #link: Link;
   readonly #feed: Feed;
@@ -83,14 +83,14 @@ export class RingdeskClient extends Emitter<ClientEvents> {
   #nextId = 1;
   readonly #requests = new Map<number, { onReply: (reply: Reply) => void; deadline: number }>();
   readonly #scopes = new Set<Scope>();
-  #avail: { state: Availability; cap: number } | undefined;
+  #avail: { state: Availability; cap?: number } | undefined;
 
   constructor(options: ClientOptions) {
     super();
     this.#options = options;
     this.#env = options.env;
     const scope = `ringdesk.${options.role}.${options.inbox ?? ''}`;
-    this.#keys = { token: `${scope}.token`, slot: `${scope}.slot` };
+    this.#keys = { token: `${scope}.token`, slot: `${scope}.slot`, owner: `${scope}.owner` };
     this.#device = this.#lasting('ringdesk.device', () => this.#env.randomHex(16));
     this.#token = options.role === 'agent' ? (options.ticket ?? null) : this.#env.store.get(this.#keys.token);
     const slot = Number(this.#env.store.get(this.#keys.slot) ?? NaN);
@@ -176,6 +176,7 @@ export class RingdeskClient extends Emitter<ClientEvents> {
     this.disconnect();
     this.#dropIdentity();
     this.#outbox.clear();
+    this.#env.outbox.remove(this.#keys.owner);
     this.#enter({ phase: 'login', code: undefined });
   }
 
@@ -256,8 +257,8 @@ export class RingdeskClient extends Emitter<ClientEvents> {
   }
 
   /** The agent's wish; said again whenever the server has forgotten it. */
-  avail(state: Availability, cap: number): void {
-    this.#avail = { state, cap };
+  avail(state: Availability, cap: number | undefined): void {
+    this.#avail = cap === undefined ? { state } : { state, cap };
     if (this.#ready) this.#sayAvail();
   }
 
@@ -444,6 +445,7 @@ export class RingdeskClient extends Emitter<ClientEvents> {
   #onReady(ready: Ready): void {
     if (this.#me !== undefined && this.#me !== ready.me) this.#setConversation(null);
     this.#me = ready.me;
+    this.#own(ready.me);
     this.#name = ready.name === '' ? undefined : ready.name;
     this.#session = { sid: ready.sid, epoch: ready.epoch };
     this.#setSlot(ready.slot);
@@ -463,6 +465,14 @@ export class RingdeskClient extends Emitter<ClientEvents> {
     for (const scope of this.#scopes) this.#link.request('sub', { scope }, () => undefined);
     if (!ready.resumed && this.#avail) this.#sayAvail();
     this.#enter({ phase: 'ready' });
+  }
+
+  /** An agent's words are said by him or not at all: another one may have logged in meanwhile, in this tab. */
+  #own(me: string): void {
+    if (this.#options.role !== 'agent') return;
+    const owner = this.#env.outbox.get(this.#keys.owner);
+    if (owner !== null && owner !== me) this.#outbox.clear();
+    if (owner !== me) this.#env.outbox.set(this.#keys.owner, me);
   }
 
   #sayAvail(): void {

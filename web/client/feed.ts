@@ -16,6 +16,8 @@ import { Stream } from './stream';
 const SYNC_ANSWER_MS = 15_000;
 const SYNC_PAUSE_MS = 500;
 const SYNC_PAUSE_MAX_MS = 10_000;
+/** Longer than a session can be resumed. */
+const SEEN_AGAIN_MS = 150_000;
 /** How long a number known only from a reply or a head may stay unseen before it is asked for. */
 const HINT_MS = 250;
 const FIRST_LIMIT = 100;
@@ -93,6 +95,10 @@ export class Feed {
     for (const stream of this.#streams.values()) {
       stream.reconnected(resumed);
       if (resumed && stream.last < stream.head) this.#syncAlarm.within(HINT_MS);
+      // No `sync` will tell what the server has of it: what was said lately may not have arrived, or not have been sent.
+      if (resumed && stream.seen > 0 && this.#link.env.clock.now() - stream.seenAt < SEEN_AGAIN_MS) {
+        this.#link.post('seen', { c: stream.c, s: stream.seen });
+      }
     }
   }
 
@@ -176,6 +182,7 @@ export class Feed {
     const stream = this.#streams.get(c);
     if (!stream || s <= stream.seen || s > stream.last) return;
     stream.seen = s;
+    stream.seenAt = this.#link.env.clock.now();
     if (this.#link.isReady) this.#link.post('seen', { c, s });
   }
 

@@ -21,6 +21,8 @@ export class Stream {
   askedAt = 0;
   /** How far this side's person has read, as last said. */
   seen = 0;
+  /** When that was. */
+  seenAt = 0;
 
   constructor(c: string) {
     this.c = c;

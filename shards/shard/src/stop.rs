@@ -43,7 +43,9 @@ impl Shard {
         for index in 0..self.doors.places() as u32 {
             let Some(door) = self.doors.door_at(index) else { continue };
             if matches!(self.doors.phase(door), Some(Phase::Live | Phase::Hello)) {
-                self.push(index, |out| encode::goaway(out, after_ms));
+                // Not everybody at the same moment: the server that comes next has to take them all.
+                let spread = self.entropy.below(u64::from(after_ms.max(1))) as u32;
+                self.push(index, |out| encode::goaway(out, after_ms.saturating_add(spread)));
             }
         }
     }

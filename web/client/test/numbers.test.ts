@@ -170,6 +170,16 @@ describe('seen', () => {
     ]);
   });
 
+  test('is said when a dropped socket is back, though the session went on', () => {
+    const w = new World();
+    w.talking(3);
+    w.socket.drop();
+    w.client.seen('C', 3);
+    w.again();
+    w.admit({ resumed: true });
+    expect(w.socket.the('seen').d).toEqual({ c: 'C', s: 3 });
+  });
+
   test('is said again to a server that has not kept it', () => {
     const w = new World();
     w.talking(3);

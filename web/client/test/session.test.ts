@@ -442,6 +442,20 @@ describe('after a close', () => {
     expect(w.greet().d.token).toBe('new ticket');
   });
 
+  test('what an agent had not got through is not said by another one who logs in after him', () => {
+    const w = new World('agent');
+    w.client.connect();
+    w.admit({ me: 'A1' });
+    w.socket.drop();
+    w.client.note('C', 'half said');
+    w.again();
+    w.socket.drop(4202);
+    w.client.authenticate('the ticket of somebody else');
+    w.admit({ me: 'A2' });
+    expect(w.socket.said('note')).toEqual([]);
+    expect(w.outbox.keys().filter((key) => key.includes('.outbox.'))).toEqual([]);
+  });
+
   test.each([4300, 4301])('%i ends it until the person asks', (code) => {
     const w = new World();
     w.talking(1);
