@@ -73,6 +73,9 @@ fn run(config: Config, overrides: Overrides, echo: EchoArgs) -> Result<Exit, Ref
     let clock = Clock::system();
     let layout = Layout::of(&config)
         .map_err(|error| Refusal { cause: error.to_string(), exit: Exit::Edge(edge::exit::PLAN) })?;
+    // Nobody else may be at work where we are going to write; of two servers the second is told that, and not that a port is taken.
+    let data_dir = &config.storage.data_dir;
+    let lock = if data_dir.is_dir() { Some(edge::node::lock(data_dir)?) } else { None };
     // Told before anything is made: what cannot be bound has no use for a data directory.
     let admin = control::bind_admin(config.server.admin_listen).map_err(|error| Refusal {
         cause: format!(
@@ -81,23 +84,31 @@ fn run(config: Config, overrides: Overrides, echo: EchoArgs) -> Result<Exit, Ref
         ),
         exit: Exit::Edge(edge::exit::LISTEN),
     })?;
-    make_data_dir(&config.storage.data_dir)?;
+    let lock = match lock {
+        Some(lock) => lock,
+        None => {
+            make_data_dir(data_dir)?;
+            edge::node::lock(data_dir)?
+        }
+    };
     let (settings, login) = settings(&config, &clock)?;
     if let Some(login) = &login {
         say(&announce::login(login));
     }
     let admin_key = AdminKey::open(&config.storage.data_dir)?;
     let settings = Arc::new(settings);
-    let running = start_shards(&config, &layout, &echo, &settings)?;
+    let running = start_shards(&config, &layout, &echo, &settings, lock)?;
     supervise(Parts { config, overrides, layout, echo, clock, admin, admin_key, settings, running })
 }
 
-fn make_data_dir(path: &Path) -> Result<(), StoreError> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|error| StoreError::File(path.to_owned(), error))
+fn make_data_dir(path: &Path) -> Result<(), Refusal> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| Refusal {
+        cause: format!(
+            "{}: {error}; the data directory must be one, and be writable: give another --data-dir",
+            path.display()
+        ),
+        exit: Exit::Edge(edge::exit::DISK),
+    })
 }
 
 /// The settings to start with: the durable copy with the configuration laid over it; at the first start, or when the copy is gone, from control.db.
@@ -135,11 +146,13 @@ fn start_shards(
     layout: &Layout,
     echo: &EchoArgs,
     settings: &Arc<Settings>,
+    lock: edge::disk::Lock,
 ) -> Result<Running, StartError> {
     use edge::disk::{Choice, Strategy};
     let tuning = edge::node::Tuning { table: layout.table, ..Default::default() };
     let start = Start {
         data_dir: config.storage.data_dir.clone(),
+        lock: Some(Arc::new(lock)),
         listen: config.server.listen,
         cores: layout.plan.shard_cpus.iter().map(|&cpu| Some(usize::from(cpu))).collect(),
         config: edge::node::Config {

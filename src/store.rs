@@ -48,13 +48,17 @@ pub(crate) enum StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StoreError::Database(path, error) => write!(f, "{}: {error}", path.display()),
+            StoreError::Database(path, error) => {
+                write!(f, "{}: {error}; look at its permissions and at the room on the disk", path.display())
+            }
             StoreError::Migration(path, error) => write!(
                 f,
                 "{}: {error}; it belongs to another version of ringdesk: start that one, or put a backup in its place",
                 path.display()
             ),
-            StoreError::File(path, error) => write!(f, "{}: {error}", path.display()),
+            StoreError::File(path, error) => {
+                write!(f, "{}: {error}; look at its permissions and at the room on the disk", path.display())
+            }
             StoreError::Row(what) => write!(f, "control.db holds {what}; put a backup in its place"),
             StoreError::Random(error) => write!(f, "no randomness: {error}"),
         }

@@ -17,7 +17,7 @@ fn it_tells_where_it_is_serves_and_stops_and_the_second_start_is_the_same_server
         "agent: http://",
         "admin: http://",
         "login: agent@localhost",
-        "shards: 1",
+        "shards: ",
         "holds: ",
     ] {
         assert_eq!(
@@ -250,4 +250,78 @@ fn a_second_signal_ends_at_once_and_nothing_acknowledged_is_lost() {
     assert!(summary["records"].as_u64() >= Some(2), "{summary}");
     // The kernel may hold the lock for a moment longer than the process lived; a start waits for it.
     Server::start(&scratch.0, &[]).stop();
+}
+
+/// A journal that is gone is not taken for a new one: what it held was acknowledged.
+#[test]
+fn a_journal_that_is_gone_is_named_and_not_made_anew() {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.0, &["--shards", "2"]);
+    let copy = std::fs::read(scratch.0.join("data/settings.bin")).unwrap();
+    // A second server with other settings changes nothing before it is refused.
+    let (status, _, errors) = output(ringdesk(&scratch.0).env("RINGDESK__LIMITS__MESSAGE_RATE", "7").args([
+        "serve",
+        "--data-dir",
+        "data",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+    ]));
+    assert_eq!(status, Some(72), "{errors}");
+    assert_eq!(std::fs::read(scratch.0.join("data/settings.bin")).unwrap(), copy);
+    server.stop();
+
+    let verify = |arguments: &[&str]| {
+        output(ringdesk(&scratch.0).args(["journal", "verify", "--data-dir", "data"]).args(arguments))
+    };
+    assert_eq!(verify(&[]).0, Some(0));
+    let (status, text, errors) = verify(&["--shard", "9"]);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.is_empty() && errors.contains("there is no shard 9; there are 2"), "{text}{errors}");
+
+    let generation =
+        std::fs::read_dir(scratch.0.join("data/journal")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_dir_all(generation.join("1")).unwrap();
+    let (status, text, _) = verify(&[]);
+    assert_eq!(status, Some(9), "{text}");
+    assert!(
+        text.contains("shard 1: DAMAGED") && text.contains("shard 0: every acknowledged byte holds"),
+        "{text}"
+    );
+    let serve = [
+        "serve",
+        "--data-dir",
+        "data",
+        "--shards",
+        "2",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+    ];
+    let (status, _, errors) = output(ringdesk(&scratch.0).args(serve));
+    assert_eq!(status, Some(77), "{errors}");
+    assert!(errors.contains("shard 1 has no journal"), "{errors}");
+    // And again: the refusal has made nothing that a next start would take for a journal.
+    assert_eq!(output(ringdesk(&scratch.0).args(serve)).0, Some(77));
+}
+
+#[test]
+fn a_data_directory_that_is_none_is_named_with_what_to_do() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.0.join("file"), "not a directory").unwrap();
+    for directory in ["file", "file/below"] {
+        let (status, _, errors) = output(ringdesk(&scratch.0).args([
+            "serve",
+            "--data-dir",
+            directory,
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+        ]));
+        assert_eq!(status, Some(76), "{errors}");
+        assert!(errors.contains("give another --data-dir"), "{errors}");
+    }
 }

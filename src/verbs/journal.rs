@@ -56,18 +56,48 @@ fn all(data_dir: &Path, only: Option<u16>, show: Show, out: &mut impl Write) -> 
             return Exit::Failed;
         }
     };
+    // Any superblock knows how many there must be.
+    let there_must_be = shards.iter().find_map(|&shard| {
+        let path = journal_directory(data_dir, generation, shard).join("superblock");
+        Superblock::decode_best(&std::fs::read(path).ok()?).ok().map(|superblock| superblock.shards)
+    });
+    let mut all: Vec<u16> = shards.iter().copied().chain(0..there_must_be.unwrap_or(0)).collect();
+    all.sort_unstable();
+    all.dedup();
+    if let Some(only) = only {
+        if !all.contains(&only) {
+            complain(format_args!("there is no shard {only}; there are {} (from 0)", all.len()));
+            return Exit::Failed;
+        }
+        all.retain(|&shard| shard == only);
+    }
     let mut exit = Exit::Good;
-    for shard in shards.into_iter().filter(|shard| only.is_none_or(|only| only == *shard)) {
-        match one(&journal_directory(data_dir, generation, shard), shard, show, out) {
+    for shard in all {
+        let directory = journal_directory(data_dir, generation, shard);
+        match one(&directory, shard, show, out) {
             Ok(true) => {}
             Ok(false) => exit = Exit::Damaged,
-            Err(error) => {
+            Err(Unreadable::Superblock(what)) => {
+                let _ = match show.json {
+                    true => writeln!(out, "{}", json!({ "what": "unreadable", "shard": shard, "why": what })),
+                    false => writeln!(out, "shard {shard}: DAMAGED; {what}; restore it from a backup"),
+                };
+                exit = Exit::Damaged;
+            }
+            Err(Unreadable::Journal(error)) => {
                 complain(format_args!("shard {shard}: {error}"));
                 return Exit::Edge(edge::exit::JOURNAL);
             }
         }
     }
     exit
+}
+
+/// Why a journal could not be read at all.
+enum Unreadable {
+    /// Without this file nothing else can be told.
+    Superblock(String),
+    Journal(String),
 }
 
 /// The shards that have a journal in this generation, ascending.
@@ -103,11 +133,12 @@ fn name(kind: u16) -> &'static str {
 }
 
 /// Whether everything that was acknowledged in this journal holds.
-fn one(directory: &Path, shard: u16, show: Show, out: &mut impl Write) -> Result<bool, String> {
+fn one(directory: &Path, shard: u16, show: Show, out: &mut impl Write) -> Result<bool, Unreadable> {
     let path = directory.join("superblock");
-    let bytes = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let superblock =
-        Superblock::decode_best(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    let unreadable =
+        |error: &dyn std::fmt::Display| Unreadable::Superblock(format!("{}: {error}", path.display()));
+    let bytes = std::fs::read(&path).map_err(|error| unreadable(&error))?;
+    let superblock = Superblock::decode_best(&bytes).map_err(|error| unreadable(&error))?;
     let mut files = Files::to_read(directory);
     let mut tell = |entry: Entry<'_>| {
         let line = if show.json { as_json(shard, entry) } else { as_text(shard, entry) };
@@ -115,7 +146,8 @@ fn one(directory: &Path, shard: u16, show: Show, out: &mut impl Write) -> Result
             let _ = writeln!(out, "{line}");
         }
     };
-    let report = journal::dump(&mut files, &superblock, &mut tell).map_err(|error| error.to_string())?;
+    let report = journal::dump(&mut files, &superblock, &mut tell)
+        .map_err(|error| Unreadable::Journal(error.to_string()))?;
     let found = &report.found;
     let _ = if show.json {
         let summary = json!({

@@ -179,10 +179,8 @@ fn recover_journal<R: Recovery>(seat: &Seat, builder: &mut R) -> Result<ShardBoo
     let begin_ns = sys::mono_ns();
     let shard = seat.config.shard;
     let directory = disk::journal_directory(&seat.journal.data_dir, seat.journal.generation, shard);
-    disk::make_directory(&directory)?;
-    disk::remove_partial(&directory)?;
     let mut files = Files::to_recover(&directory);
-    let superblock = superblock_of(seat, &directory, &mut files)?;
+    let superblock = superblock_of(seat, &directory)?;
     let kernel_boot = kernel_boot_id()?;
     let recovered = recover(&mut files, &superblock, &kernel_boot, &mut |record| builder.replay(&record))
         .map_err(|error| StartError::JournalDamaged { directory: directory.clone(), error })?;
@@ -196,29 +194,64 @@ fn recover_journal<R: Recovery>(seat: &Seat, builder: &mut R) -> Result<ShardBoo
     Ok(ShardBoot { shard, directory, superblock, recovered, took })
 }
 
-/// The journal's superblock, made now if the journal is new.
-fn superblock_of(seat: &Seat, directory: &Path, files: &mut Files) -> Result<Superblock, StartError> {
+/// Makes the journals of a new node, all of them before any is used: so one that is missing later was lost.
+///
+/// # Errors
+/// A journal is missing where others have been used, or has segments and no superblock.
+pub(crate) fn make_journals(seats: &[Seat]) -> Result<(), StartError> {
+    let (mut missing, mut used) = (Vec::new(), None);
+    for seat in seats {
+        let directory =
+            disk::journal_directory(&seat.journal.data_dir, seat.journal.generation, seat.config.shard);
+        disk::make_directory(&directory)?;
+        disk::remove_partial(&directory)?;
+        match disk::load_superblock(&directory)? {
+            // One that cannot be read is its own shard's business.
+            Some(found) => used = used.or(found.ok().filter(|found| found.boot_id > 0)),
+            None => missing.push((seat, directory)),
+        }
+    }
+    for (seat, directory) in missing {
+        let path = disk::superblock_path(&directory);
+        let foreign = |what: String| StartError::ForeignJournal { path: path.clone(), what };
+        let segments = Files::to_recover(&directory).segments().doing("list the directory", &directory)?;
+        if !segments.is_empty() {
+            let count = segments.len();
+            return Err(foreign(format!(
+                "it is missing, and {count} segments are beside it: restore it from a backup"
+            )));
+        }
+        if let Some(used) = &used {
+            return Err(foreign(format!(
+                "shard {} has no journal, and that of shard {} has been used: what this one held is gone; restore the directory from a backup",
+                seat.config.shard, used.shard
+            )));
+        }
+        make_journal(seat, &directory)?;
+    }
+    Ok(())
+}
+
+fn make_journal(seat: &Seat, directory: &Path) -> Result<(), StartError> {
+    let config = &seat.config;
+    let mut salt = [0; 8];
+    sys::fill_random(&mut salt).doing("draw a secret for", &disk::superblock_path(directory))?;
+    let salt = u64::from_ne_bytes(salt);
+    let uuid = config.site.bits().to_be_bytes();
+    let mut superblock = Superblock::new(uuid, salt, config.shard, config.shard_count, seat.journal.geometry);
+    superblock.generation = seat.journal.generation;
+    disk::create_superblock(directory, &superblock)?;
+    Ok(())
+}
+
+/// The journal's superblock, if it is this shard's of this node.
+fn superblock_of(seat: &Seat, directory: &Path) -> Result<Superblock, StartError> {
     let path = disk::superblock_path(directory);
     let foreign = |what: String| StartError::ForeignJournal { path: path.clone(), what };
     let config = &seat.config;
     let uuid = config.site.bits().to_be_bytes();
     let Some(found) = disk::load_superblock(directory)? else {
-        let segments = files.segments().doing("list the directory", directory)?;
-        if !segments.is_empty() {
-            let what = format!(
-                "it is missing, and {} segments are beside it: restore it from a backup",
-                segments.len()
-            );
-            return Err(foreign(what));
-        }
-        let mut salt = [0; 8];
-        sys::fill_random(&mut salt).doing("draw a secret for", &path)?;
-        let salt = u64::from_ne_bytes(salt);
-        let mut superblock =
-            Superblock::new(uuid, salt, config.shard, config.shard_count, seat.journal.geometry);
-        superblock.generation = seat.journal.generation;
-        disk::create_superblock(directory, &superblock)?;
-        return Ok(superblock);
+        return Err(foreign("it is missing".into()));
     };
     let superblock = found.map_err(|error| StartError::Superblock { path: path.clone(), error })?;
     if superblock.uuid != uuid {

@@ -73,6 +73,17 @@ impl Running {
     }
 }
 
+/// Takes the lock of a data directory, so that nobody else writes there; [`Start::lock`] hands it to the node.
+///
+/// # Errors
+/// Another process has it, or the directory cannot be written.
+pub fn lock(data_dir: &std::path::Path) -> Result<Lock, StartError> {
+    Lock::take(data_dir).map_err(|error| match error {
+        LockError::Held { pid } => StartError::LockHeld { data_dir: data_dir.to_owned(), pid },
+        LockError::Disk(error) => StartError::Disk(error),
+    })
+}
+
 /// Starts a node and returns when every shard serves.
 ///
 /// `build` is called once for each shard, on that shard's thread, with its own [`Config`]; it makes what replays the journal:
@@ -81,16 +92,16 @@ impl Running {
 /// # Errors
 /// See [`StartError`]. Nothing is left running.
 pub fn start<R: Recovery>(
-    start: Start,
+    mut start: Start,
     build: impl Fn(Config) -> R + Send + Sync + 'static,
 ) -> Result<Running, StartError> {
     let geometry = start.check()?;
     let features = probe::probe().map_err(StartError::NoRing)?;
     let data_dir = &start.data_dir;
-    let lock = Lock::take(data_dir).map_err(|error| match error {
-        LockError::Held { pid } => StartError::LockHeld { data_dir: data_dir.clone(), pid },
-        LockError::Disk(error) => StartError::Disk(error),
-    })?;
+    let lock = match start.lock.take() {
+        Some(lock) => lock,
+        None => Arc::new(lock(data_dir)?),
+    };
     let count = start.cores.len();
     let (listen, listeners) = listen::open(start.listen, count, &start.tuning)?;
     let (strategy, measured) = disk::remembered_or_measured(data_dir, start.disk, start.level, count as u16)?;
@@ -109,9 +120,9 @@ pub fn start<R: Recovery>(
     let names = metrics::names_for::<R::Core>();
     let (ready_sender, ready) = channel();
     let wiring = Wiring::new(&start, names.len())?;
-    let (seats, gos, ports) =
-        wiring.seats(&start, listeners, &journal, table, Arc::new(lock), &ready_sender)?;
+    let (seats, gos, ports) = wiring.seats(&start, listeners, &journal, table, lock, &ready_sender)?;
     drop(ready_sender);
+    boot::make_journals(&seats)?;
     let pulses = seats.iter().map(|seat| Arc::clone(&seat.pulse)).collect();
     let (bell, hand_overs) = (seats[0].plane.bell.clone(), seats[0].plane.hand_overs.clone());
     let build: Arc<dyn Fn(Config) -> R + Send + Sync> = Arc::new(build);

@@ -2,17 +2,20 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use journal::Level;
 use shard::Config;
 
-use crate::disk::Choice;
+use crate::disk::{Choice, Lock};
 
 /// Everything `start` needs to know.
 #[derive(Clone, Debug)]
 pub struct Start {
     /// Where the node keeps its lock, its journals and what it measured of the disk. Made if it is not there.
     pub data_dir: PathBuf,
+    /// The lock of that directory, if it is held already.
+    pub lock: Option<Arc<Lock>>,
     /// Where to listen. Port 0 lets the kernel choose; all shards share what it chose.
     pub listen: SocketAddr,
     /// One entry for each shard, 1 to 64: the core its thread is pinned to, or none. Several may share a core.

@@ -329,6 +329,7 @@ pub(crate) struct Node {
 pub(crate) fn plan(dir: &Path, shards: usize, tuning: Tuning) -> Start {
     Start {
         data_dir: dir.to_owned(),
+        lock: None,
         listen: "127.0.0.1:0".parse().unwrap(),
         cores: (0..shards).map(|shard| (shard < 2).then_some(shard)).collect(),
         config: config(),
