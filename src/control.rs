@@ -169,7 +169,11 @@ async fn live(shared: &Arc<Shared>) -> std::io::Result<End> {
             assert!(!shared.end.hard.swap(false, Ordering::SeqCst), "this life was told to end by a panic");
             Ok(End::Restart)
         }
-        _ = followed => {
+        ended = followed => {
+            if let Err(error) = ended {
+                // Cancelled it cannot be: its handle is here.
+                std::panic::resume_unwind(error.into_panic());
+            }
             // All journals are sealed and followed to their ends.
             if let Some(store) = life.store.get() {
                 store.clone().close().await;
@@ -204,7 +208,11 @@ async fn follow(life: Arc<Life>) {
             }
         });
     }
-    while drives.join_next().await.is_some() {}
+    while let Some(ended) = drives.join_next().await {
+        if let Err(error) = ended {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
 }
 
 impl Life {

@@ -123,7 +123,7 @@ settings! {
         listen: SocketAddr = "0.0.0.0:8080" cold;
         /// Health, metrics and administration. Private: never expose it.
         admin_listen: SocketAddr = "127.0.0.1:9100" cold;
-        /// Shards, each a pinned thread. 0 takes a shard for each physical core but one.
+        /// Shards, each a pinned thread. 0 takes a shard for each physical core, and leaves one of sixteen (at least one, if there are two) to everything else.
         shards: u16 = "0" [0..=64] cold;
         /// Connections the server is built for. 0 takes what this host can hold (descriptors and memory), which the start prints.
         max_connections: u32 = "0" [0..=4_000_000] cold;

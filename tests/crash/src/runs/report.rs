@@ -88,7 +88,8 @@ impl Totals {
     }
 
     pub(crate) fn is_good(&self) -> bool {
-        self.lost + self.doubled + self.wrong == 0
+        // A run in which nothing was acknowledged has shown nothing.
+        self.lost + self.doubled + self.wrong == 0 && self.acked > 0
     }
 
     /// Messages per second while clients talked and the server ran.
