@@ -52,6 +52,14 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: JournalVerb,
     },
+    /// Load a server and report what was measured: chat, echo, idle, or a file that ends in .toml
+    Bench {
+        /// Where the data directory of a server that is started for the run is made: the disk that is measured
+        #[arg(long, value_name = "PATH", default_value = ".")]
+        dir: PathBuf,
+        #[command(subcommand)]
+        verb: bench::Verb,
+    },
     /// Print the version
     Version,
 }

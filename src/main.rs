@@ -44,6 +44,7 @@ fn main() -> ExitCode {
             verbs::passwd(&email, password_stdin, place)
         }
         Verb::Journal { verb } => verbs::journal(verb),
+        Verb::Bench { dir, verb } => return verbs::bench(verb, &dir),
         Verb::Version => verbs::version(),
     };
     exit.into()

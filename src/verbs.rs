@@ -32,6 +32,21 @@ pub(crate) fn version() -> Exit {
     Exit::Good
 }
 
+/// `ringdesk bench`: this very program is the server that is started, and each worker.
+pub(crate) fn bench(verb: bench::Verb, dir: &Path) -> std::process::ExitCode {
+    let bin = match std::env::current_exe() {
+        Ok(bin) => bin,
+        Err(error) => {
+            complain(format!(
+                "this program cannot find itself, and so cannot start a server or workers: {error}"
+            ));
+            return Exit::Failed.into();
+        }
+    };
+    let worker = vec![bin.to_string_lossy().into_owned(), "bench".into(), "worker".into()];
+    bench::run(verb, &bench::Own { bin, worker }, dir)
+}
+
 /// `ringdesk init`
 pub(crate) fn init(path: &Path, force: bool) -> Exit {
     let text = template();

@@ -25,6 +25,18 @@ impl Server {
         durability: &str,
         more: &[&str],
     ) -> Result<Server, String> {
+        Server::start_on(bin, dir, shards, durability, more, &[])
+    }
+
+    /// The same on these cores of the host alone; none = on all.
+    pub(crate) fn start_on(
+        bin: &Path,
+        dir: &Path,
+        shards: u16,
+        durability: &str,
+        more: &[&str],
+        cores: &[usize],
+    ) -> Result<Server, String> {
         let data = dir.join(format!("ringdesk-bench-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&data);
         std::fs::create_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))?;
@@ -36,7 +48,17 @@ impl Server {
         while admin == address {
             admin = free_port()?;
         }
-        let mut child = Command::new(bin)
+        let mut command = match cores {
+            [] => Command::new(bin),
+            cores => {
+                // taskset is util-linux: every Debian has it.
+                let list: Vec<String> = cores.iter().map(usize::to_string).collect();
+                let mut command = Command::new("taskset");
+                command.args(["--cpu-list", &list.join(",")]).arg(bin);
+                command
+            }
+        };
+        let mut child = command
             .args(["serve", "--config"])
             .arg(&config)
             .arg("--data-dir")
@@ -105,6 +127,11 @@ impl Server {
         Ok(answer[at..].chars().take_while(|&letter| letter != '"').collect())
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Resident memory of the server in bytes.
     pub(crate) fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
@@ -121,7 +148,7 @@ impl Drop for Server {
     }
 }
 
-fn request(to: SocketAddr, text: &str) -> Result<String, String> {
+pub(crate) fn request(to: SocketAddr, text: &str) -> Result<String, String> {
     let doing = |error: std::io::Error| format!("{to}: {error}");
     let mut stream = TcpStream::connect(to).map_err(doing)?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(doing)?;

@@ -1,0 +1,267 @@
+//! What is said after a run: a table on the terminal, and files.
+
+mod hgrm;
+mod html;
+mod plot;
+
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::figures::Figures;
+use crate::observe::{Moment, Spent};
+use crate::scenario::{Kind, Scenario};
+
+/// The host of the generator.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Host {
+    /// Of its kernel.
+    pub(crate) kernel: String,
+    /// As it calls itself.
+    pub(crate) processor: String,
+    /// Cores that are online.
+    pub(crate) cores: usize,
+    /// Memory in bytes.
+    pub(crate) memory: u64,
+}
+
+impl Host {
+    /// Looks at `/proc`.
+    pub(crate) fn look() -> Host {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let value = |text: &str, key: &str| {
+            let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+            line.split_once(':').map_or(String::new(), |(_, value)| value.trim().to_owned())
+        };
+        let memory = value(&read("/proc/meminfo"), "MemTotal");
+        Host {
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            processor: value(&read("/proc/cpuinfo"), "model name"),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            memory: memory.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0)
+                * 1024,
+        }
+    }
+}
+
+/// One second of the run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Second {
+    /// Since the first message.
+    pub(crate) at_s: f64,
+    /// Connections that stand.
+    pub(crate) connected: u64,
+    /// Messages a second.
+    pub(crate) sent: f64,
+    /// Messages a second that reached whom they were for.
+    pub(crate) received: f64,
+    /// Connections that failed so far.
+    pub(crate) failed: u64,
+    /// Cores that the shards kept busy.
+    pub(crate) shard_cores: f64,
+    /// Resident memory of the server.
+    pub(crate) resident: u64,
+    /// Share of the host's time that the hypervisor took.
+    pub(crate) steal: f64,
+}
+
+impl Second {
+    pub(crate) fn between(
+        from: &Moment,
+        to: &Moment,
+        before: &Figures,
+        after: &Figures,
+        start_ns: u64,
+    ) -> Second {
+        let seconds = ((to.at_ns - from.at_ns) as f64 / 1e9).max(1e-9);
+        let counts = after.counts.since(&before.counts);
+        let ticks = (to.all_ticks - from.all_ticks).max(1) as f64;
+        Second {
+            at_s: (to.at_ns as f64 - start_ns as f64) / 1e9,
+            connected: after.counts.connected,
+            sent: counts.sent as f64 / seconds,
+            received: counts.received as f64 / seconds,
+            failed: after.counts.failed,
+            shard_cores: to.shard_cpu_ns.saturating_sub(from.shard_cpu_ns) as f64 / 1e9 / seconds,
+            resident: to.resident,
+            steal: (to.steal_ticks - from.steal_ticks) as f64 / ticks,
+        }
+    }
+
+    pub(crate) fn line(&self, sum: &Figures) -> String {
+        let mut line = format!(
+            "{:>4.0} s  connections {}  sent {:.0}/s  received {:.0}/s",
+            self.at_s, self.connected, self.sent, self.received
+        );
+        if let Some((name, times)) =
+            ["delivered", "echo"].iter().find_map(|name| sum.times.get_key_value(*name))
+        {
+            let _ = write!(line, "  {name} p50 {:.0} µs p99 {:.0} µs", times.us(0.5), times.us(0.99));
+        }
+        let faults = sum.faults.lost + sum.faults.doubled + sum.faults.reordered + sum.faults.altered;
+        let _ = write!(line, "  errors {}", self.failed + sum.counts.refused + faults);
+        line
+    }
+}
+
+/// A run, whole. This is `report.json`.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Report {
+    /// As it was typed.
+    pub(crate) command_line: String,
+    /// What was run, with all that the command line changed.
+    pub(crate) scenario: Scenario,
+    /// Worker processes.
+    pub(crate) workers: u32,
+    /// Ctrl-C.
+    pub(crate) stopped_early: bool,
+    /// Until everybody was connected and logged in.
+    pub(crate) connected_in_ms: u64,
+    /// What all workers measured.
+    pub(crate) figures: Figures,
+    /// Second by second.
+    pub(crate) seconds: Vec<Second>,
+    /// What the server spent while it was measured; not of a remote one.
+    pub(crate) spent: Option<Spent>,
+    /// The host of the generator.
+    pub(crate) host: Host,
+    /// Which server.
+    pub(crate) server: String,
+}
+
+impl Report {
+    /// What was wrong, a sentence each; empty if nothing was.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let counts = &self.figures.counts;
+        let faults = &self.figures.faults;
+        for (count, what) in [
+            (faults.lost, "messages were lost"),
+            (faults.doubled, "messages came twice"),
+            (faults.reordered, "messages came out of order"),
+            (faults.altered, "messages came altered"),
+            (counts.failed, "connections failed"),
+            (counts.refused, "messages were refused"),
+        ] {
+            if count > 0 {
+                problems.push(format!("{count} {what}"));
+            }
+        }
+        if self.scenario.kind == Kind::Chat && counts.answered + counts.refused != counts.sent {
+            problems.push(format!(
+                "{} messages were never answered",
+                counts.sent - counts.answered - counts.refused
+            ));
+        }
+        problems.extend(self.figures.errors.iter().cloned());
+        problems
+    }
+
+    /// For the terminal. The first line says whether the run is worth reading.
+    pub(crate) fn table(&self) -> String {
+        let mut text = String::new();
+        let problems = self.problems();
+        match problems.as_slice() {
+            [] if self.stopped_early => text.push_str("STOPPED EARLY; what was measured is sound\n"),
+            [] => text.push_str("OK: nothing lost, doubled, out of order or altered\n"),
+            problems => {
+                let _ = writeln!(text, "ERRORS: {}", problems.join("; "));
+            }
+        }
+        let Report { scenario, figures, .. } = self;
+        let counts = &figures.counts;
+        let _ = writeln!(text, "{}", scenario.about);
+        let loop_kind = match scenario.rate {
+            0.0 => "closed loop: it says how much goes through, and nothing about waiting".to_owned(),
+            rate => format!("open loop, {rate} messages a second, {:?}", scenario.pace).to_lowercase(),
+        };
+        let _ = writeln!(
+            text,
+            "{} connections from {} processes, in {:.1} s; {loop_kind}; {} characters",
+            counts.connected,
+            self.workers,
+            self.connected_in_ms as f64 / 1000.0,
+            scenario.payload
+        );
+        let _ = writeln!(
+            text,
+            "server {}: {} shards, durability {}; {} ({} cores), Linux {}",
+            self.server,
+            scenario.shards,
+            scenario.durability,
+            self.host.processor,
+            self.host.cores,
+            self.host.kernel
+        );
+        let _ = writeln!(
+            text,
+            "sent {}  acknowledged {}  received {}  crossed shards {:.0} %  typing and receipts {}  heartbeats {}\n",
+            counts.sent,
+            counts.answered,
+            counts.received,
+            100.0 * counts.crossed as f64 / counts.received.max(1) as f64,
+            counts.hints,
+            counts.heartbeats
+        );
+        let _ = writeln!(
+            text,
+            "{:<16}{:>10}{:>12}{:>12}{:>12}{:>12}{:>12}",
+            "µs", "count", "p50", "p90", "p99", "p99.9", "max"
+        );
+        for (name, times) in &figures.times {
+            let _ = writeln!(
+                text,
+                "{name:<16}{:>10}{:>12.1}{:>12.1}{:>12.1}{:>12.1}{:>12.1}",
+                times.0.len(),
+                times.us(0.5),
+                times.us(0.9),
+                times.us(0.99),
+                times.us(0.999),
+                times.us(1.0)
+            );
+        }
+        if let Some(spent) = &self.spent {
+            let _ = writeln!(
+                text,
+                "\nserver, for each million messages: {:.2} CPU seconds of shards, {:.2} of the rest; {:.2} cores busy",
+                spent.shard_s_per_million, spent.other_s_per_million, spent.shard_cores
+            );
+            let _ = writeln!(
+                text,
+                "for each message: {:.3} enters ({:.1} completions each), {:.3} context switches, {:.0} bytes written; {:.0} commits/s",
+                spent.enters_per_message,
+                spent.completions_per_enter,
+                spent.switches_per_message,
+                spent.written_per_message,
+                spent.commits_per_second
+            );
+            let _ = writeln!(
+                text,
+                "memory: {:.1} MiB resident, {:.1} MiB of the host's kernel; steal {:.2} %",
+                spent.resident as f64 / 1048576.0,
+                spent.kernel as f64 / 1048576.0,
+                spent.steal * 100.0
+            );
+        }
+        text
+    }
+
+    /// Writes `report.json`, `report.html` and one `.hgrm` for each kind of time.
+    ///
+    /// # Errors
+    /// In words, with the path.
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), String> {
+        let doing = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+        std::fs::create_dir_all(dir).map_err(|error| doing(dir, error))?;
+        let json = serde_json::to_string_pretty(self).expect("a report is JSON");
+        let path = dir.join("report.json");
+        std::fs::write(&path, json).map_err(|error| doing(&path, error))?;
+        let path = dir.join("report.html");
+        std::fs::write(&path, html::html(self)).map_err(|error| doing(&path, error))?;
+        for (name, times) in &self.figures.times {
+            let path = dir.join(format!("{}.hgrm", name.replace(' ', "-")));
+            std::fs::write(&path, hgrm::hgrm(times)).map_err(|error| doing(&path, error))?;
+        }
+        Ok(())
+    }
+}
