@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::clock::now_ns;
 use crate::conn::{self, Conn, Ear};
+use crate::figures::Acknowledged;
 use crate::json::{field, is_numbered};
 use crate::verify::{Body, Faults, Stream};
 use crate::worker::Run;
@@ -33,6 +34,8 @@ struct Side {
     events: Stream,
     /// The number the events began with is known.
     begun: bool,
+    /// Messages of this side that were acknowledged.
+    acknowledged: Vec<u64>,
 }
 
 /// A conversation between a visitor and an agent's session.
@@ -45,13 +48,21 @@ struct Chat {
     crosses: bool,
 }
 
+/// A message that is not answered.
+struct Waiting {
+    re: u32,
+    intended_ns: u64,
+    chat: Rc<Chat>,
+    number: u64,
+}
+
 /// A connection that is logged in.
 struct Member {
     conn: Rc<Conn>,
     is_agent: bool,
     slot: u16,
-    /// Requests that are not answered: number, when it should have been sent.
-    waiting: RefCell<VecDeque<(u32, u64)>>,
+    /// Messages that are not answered.
+    waiting: RefCell<VecDeque<Waiting>>,
     next_re: Cell<u32>,
     /// Answers to what the set-up asked, by number.
     answers: RefCell<HashMap<u32, String>>,
@@ -108,18 +119,20 @@ impl Member {
 
     fn answered(&self, run: &Run, text: &str) {
         let Some(re) = field(text, "re").and_then(|re| re.parse::<u32>().ok()) else { return };
-        let place = self.waiting.borrow().iter().position(|&(number, _)| number == re);
+        let place = self.waiting.borrow().iter().position(|waiting| waiting.re == re);
         let Some(place) = place else {
             self.answers.borrow_mut().insert(re, text.to_owned());
             return;
         };
-        let (_, intended_ns) = self.waiting.borrow_mut().remove(place).expect("it was seen there");
+        let Waiting { intended_ns, chat, number, .. } =
+            self.waiting.borrow_mut().remove(place).expect("it was seen there");
         if text.contains("\"err\":") {
             let mut figures = run.figures.borrow_mut();
             figures.counts.refused += 1;
             figures.error(format!("refused with {}", field(text, "code").unwrap_or("no code")));
         } else {
             run.time("acknowledged", intended_ns);
+            chat.sides.borrow_mut()[usize::from(self.is_agent)].acknowledged.push(number);
             run.figures.borrow_mut().counts.answered += 1;
         }
     }
@@ -164,7 +177,7 @@ impl Member {
 const GREETING: &str = "hello";
 
 impl Chat {
-    fn send(&self, run: &Run, by_agent: bool, intended_ns: u64, text: &mut String) {
+    fn send(self: &Rc<Self>, run: &Run, by_agent: bool, intended_ns: u64, text: &mut String) {
         let from = if by_agent { &self.agent } else { &self.visitor };
         let number = {
             let mut sides = self.sides.borrow_mut();
@@ -187,7 +200,7 @@ impl Chat {
         );
         Body { number, intended_ns }.write(text, scenario.payload);
         text.push_str("\"}}");
-        from.waiting.borrow_mut().push_back((re, intended_ns));
+        from.waiting.borrow_mut().push_back(Waiting { re, intended_ns, chat: Rc::clone(self), number });
         from.conn.text(text);
         run.figures.borrow_mut().counts.sent += 1;
         run.time("schedule lag", intended_ns);
@@ -199,8 +212,14 @@ pub(crate) async fn work(run: Rc<Run>) -> Result<(), String> {
     let chats = run.share.part(scenario.chats);
     let agents = chats.div_ceil(scenario.chats_per_agent);
     let all = run.share.part(scenario.connections);
-    let visitors = open_all(&run, all.saturating_sub(agents).max(chats), false).await?;
+    let mut visitors = open_all(&run, all.saturating_sub(agents).max(chats), false).await?;
     let agents = open_all(&run, agents, true).await?;
+    // Who was there first sits on the shard that answered first. Those who have an agent on another shard talk.
+    if let Some(shards) = run.share.target.shards {
+        let near =
+            |visitor: &Rc<Member>| agents.iter().all(|agent| agent.slot % shards == visitor.slot % shards);
+        visitors.sort_by_key(near);
+    }
     for agent in &agents {
         let answer = agent.ask("avail", "{\"state\":\"busy\",\"cap\":500}").await?;
         if answer.contains("\"err\":") {
@@ -235,6 +254,14 @@ pub(crate) async fn work(run: Rc<Run>) -> Result<(), String> {
     }
     let mut figures = run.figures.borrow_mut();
     figures.faults = faults;
+    figures.acknowledged = talking
+        .iter()
+        .map(|chat| {
+            let mut sides = chat.sides.borrow_mut();
+            let numbers = [0, 1].map(|side| core::mem::take(&mut sides[side].acknowledged));
+            Acknowledged { c: chat.c.clone(), numbers }
+        })
+        .collect();
     figures.counts.bytes_out += visitors.iter().chain(&agents).map(|member| member.conn.said()).sum::<u64>();
     Ok(())
 }

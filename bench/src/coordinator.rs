@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use crate::audit;
 use crate::clock::now_ns;
 use crate::figures::Figures;
 use crate::observe::{self, Moment, Spent};
@@ -40,6 +41,8 @@ pub(crate) struct Setup {
     pub(crate) worker_command: Vec<String>,
     /// Of all chance.
     pub(crate) seed: u64,
+    /// Kill the server at the end and read everything back.
+    pub(crate) audit: bool,
 }
 
 /// Descriptors of a worker that are not connections.
@@ -180,7 +183,7 @@ pub(crate) fn run(scenario: &Scenario, setup: &Setup, command_line: String) -> R
         }
         _ => (&[][..], cores.as_slice()),
     };
-    let server = match &setup.place {
+    let mut server = match &setup.place {
         Place::Remote(_) => None,
         Place::Spawn { bin, dir } => Some(spawn(bin, dir, scenario, server_cores)?),
     };
@@ -267,7 +270,8 @@ pub(crate) fn run(scenario: &Scenario, setup: &Setup, command_line: String) -> R
             return Err("the workers do not end".into());
         }
     }
-    let figures = crew.sum();
+    let mut figures = crew.sum();
+    let acknowledged = core::mem::take(&mut figures.acknowledged);
     let spent = match (from, to) {
         (Some((from, first)), Some((to, last))) => {
             let messages = last.counts.since(&first.counts);
@@ -276,8 +280,23 @@ pub(crate) fn run(scenario: &Scenario, setup: &Setup, command_line: String) -> R
         }
         _ => None,
     };
+    // The server is killed under the load's own connections, as it would be.
+    let audit = match &mut server {
+        Some(server) if setup.audit => {
+            eprintln!("kill -9, start again, read back {} conversations", acknowledged.len());
+            let ready = server.kill_and_restart()?;
+            Some(audit::read_back(
+                server.address,
+                &server.ticket()?,
+                &acknowledged,
+                ready.as_millis() as u64,
+            )?)
+        }
+        _ => None,
+    };
     drop(crew);
     Ok(Report {
+        audit,
         command_line,
         scenario: scenario.clone(),
         workers,

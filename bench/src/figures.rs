@@ -116,6 +116,18 @@ pub(crate) struct Figures {
     pub(crate) times: BTreeMap<String, Times>,
     /// The first errors, in words.
     pub(crate) errors: Vec<String>,
+    /// What must be there after a crash: told once, at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) acknowledged: Vec<Acknowledged>,
+}
+
+/// What was acknowledged in one conversation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Acknowledged {
+    /// Which.
+    pub(crate) c: String,
+    /// Numbers of the visitor's messages, and of the agent's, each in order.
+    pub(crate) numbers: [Vec<u64>; 2],
 }
 
 /// Errors that are kept in words; all are counted.
@@ -129,6 +141,7 @@ impl Figures {
         for (name, times) in &other.times {
             self.times.entry(name.clone()).or_default().add(times);
         }
+        self.acknowledged.extend(other.acknowledged.iter().cloned());
         other.errors.iter().for_each(|error| self.error(error.clone()));
     }
 

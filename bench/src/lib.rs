@@ -3,9 +3,11 @@
 //! A scenario is run by worker processes, each pinned and with its own share of the connections ([`worker`]); one process starts them, hears their figures
 //! and adds them up ([`coordinator`]). Every stream is checked while it is measured ([`verify`]).
 
+mod audit;
 mod chat;
 mod client;
 mod clock;
+mod compare;
 mod conn;
 mod coordinator;
 mod durable;
@@ -67,6 +69,13 @@ pub enum Verb {
         #[arg(long, default_value_t = 1)]
         shards: u16,
     },
+    /// Two reports as ratios with confidence intervals
+    Compare {
+        /// What --out named in the first run
+        a: PathBuf,
+        /// And in the second
+        b: PathBuf,
+    },
     /// One process of a load; started by a scenario
     #[command(hide = true)]
     Worker,
@@ -114,6 +123,9 @@ struct Load {
     /// Start a server for the run on cores of its own, and end it afterwards; so it is without --server
     #[arg(long, conflicts_with = "server")]
     spawn: bool,
+    /// At the end kill the server with -9, start it again and read back every acknowledged message
+    #[arg(long, conflicts_with = "server")]
+    audit: bool,
     /// A server that runs: its address
     #[arg(long, requires = "inbox")]
     server: Option<std::net::SocketAddr>,
@@ -137,6 +149,12 @@ pub fn run(verb: Verb, own: &Own, dir: &Path) -> ExitCode {
         }
         Verb::Memory { connections, shards } => {
             memory::run(&own.bin, dir, connections, shards).map(|()| ExitCode::SUCCESS)
+        }
+        Verb::Compare { a, b } => {
+            compare::read(&a).and_then(|a| compare::read(&b).map(|b| (a, b))).map(|(a, b)| {
+                print!("{}", compare::table(&a, &b));
+                ExitCode::SUCCESS
+            })
         }
         Verb::Worker => return worker::main(),
         Verb::Scenario(words) => {
@@ -182,6 +200,7 @@ fn scenario_run(own: &Own, dir: &Path, load: Load) -> Result<ExitCode, String> {
         workers: load.workers,
         worker_command: own.worker.clone(),
         seed: load.seed,
+        audit: load.audit,
     };
     let command_line = std::env::args().collect::<Vec<_>>().join(" ");
     let report = coordinator::run(&scenario, &setup, command_line)?;

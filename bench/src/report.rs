@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::audit::Audit;
 use crate::figures::Figures;
 use crate::observe::{Moment, Spent};
 use crate::scenario::{Kind, Scenario};
@@ -123,6 +124,9 @@ pub(crate) struct Report {
     pub(crate) seconds: Vec<Second>,
     /// What the server spent while it was measured; not of a remote one.
     pub(crate) spent: Option<Spent>,
+    /// What was there after kill -9, if that was asked for.
+    #[serde(default)]
+    pub(crate) audit: Option<Audit>,
     /// The host of the generator.
     pub(crate) host: Host,
     /// Which server.
@@ -153,6 +157,7 @@ impl Report {
                 counts.sent - counts.answered - counts.refused
             ));
         }
+        problems.extend(self.audit.iter().flat_map(Audit::problems));
         problems.extend(self.figures.errors.iter().cloned());
         problems
     }
@@ -203,6 +208,13 @@ impl Report {
             counts.hints,
             counts.heartbeats
         );
+        if let Some(audit) = &self.audit {
+            let _ = writeln!(
+                text,
+                "after kill -9: ready in {} ms, {} acknowledged messages read back, {} gone, {} twice, {} numbers missing\n",
+                audit.ready_after_ms, audit.acknowledged, audit.lost, audit.doubled, audit.gaps
+            );
+        }
         let _ = writeln!(
             text,
             "{:<16}{:>10}{:>12}{:>12}{:>12}{:>12}{:>12}",

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 /// A running server.
 pub(crate) struct Server {
     child: Child,
+    /// Program and arguments, to start it again.
+    words: Vec<String>,
     data: PathBuf,
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
@@ -48,34 +50,21 @@ impl Server {
         while admin == address {
             admin = free_port()?;
         }
-        let mut command = match cores {
-            [] => Command::new(bin),
-            cores => {
-                // taskset is util-linux: every Debian has it.
-                let list: Vec<String> = cores.iter().map(usize::to_string).collect();
-                let mut command = Command::new("taskset");
-                command.args(["--cpu-list", &list.join(",")]).arg(bin);
-                command
-            }
-        };
-        let mut child = command
-            .args(["serve", "--config"])
-            .arg(&config)
-            .arg("--data-dir")
-            .arg(data.join("data"))
-            .args(["--listen", &address.to_string(), "--admin-listen", &admin.to_string()])
-            .args(["--shards", &shards.to_string(), "--durability", durability])
-            .args(more)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("{}: {error}; build it with `cargo build --release`", bin.display()))?;
-        let output = child.stdout.take().expect("it was asked for");
+        let mut words: Vec<String> = Vec::new();
+        if !cores.is_empty() {
+            // taskset is util-linux: every Debian has it.
+            let list: Vec<String> = cores.iter().map(usize::to_string).collect();
+            words.extend(["taskset".into(), "--cpu-list".into(), list.join(",")]);
+        }
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        words.extend([text(bin), "serve".into(), "--config".into(), text(&config), "--data-dir".into()]);
+        words.extend([text(&data.join("data")), "--listen".into(), address.to_string()]);
+        words.extend(["--admin-listen".into(), admin.to_string(), "--shards".into(), shards.to_string()]);
+        words.extend(["--durability".into(), durability.into()]);
+        words.extend(more.iter().map(|&word| word.to_owned()));
+        let (mut child, lines) = spawn(&words)?;
         let (mut inbox, mut login) = (None, None);
-        let mut lines = BufReader::new(output).lines();
-        while (inbox.is_none() || login.is_none())
-            && let Some(Ok(line)) = lines.next()
-        {
+        for line in lines {
             if let Some(at) = line.find("/chat/") {
                 inbox = Some(line[at + 6..].chars().take_while(char::is_ascii_alphanumeric).collect());
             }
@@ -86,15 +75,23 @@ impl Server {
                 login = Some((email, password));
             }
         }
-        // Keep reading, so that the server never waits for us.
-        std::thread::spawn(move || for _ in lines {});
         let (Some(inbox), Some(login)) = (inbox, login) else {
             let _ = child.kill();
             return Err("the server ended before it printed its pages and the first login".into());
         };
-        let server = Server { child, data, address, admin, inbox, login };
+        let server = Server { child, words, data, address, admin, inbox, login };
         server.wait()?;
         Ok(server)
+    }
+
+    /// kill -9, and the same server again with the same data. Returns the time from its start until it was ready.
+    pub(crate) fn kill_and_restart(&mut self) -> Result<Duration, String> {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let began = Instant::now();
+        (self.child, _) = spawn(&self.words)?;
+        self.wait()?;
+        Ok(began.elapsed())
     }
 
     fn wait(&self) -> Result<(), String> {
@@ -146,6 +143,29 @@ impl Drop for Server {
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.data);
     }
+}
+
+/// Starts a server and returns what it printed until it told how many connections it holds, which is the last line.
+fn spawn(words: &[String]) -> Result<(Child, Vec<String>), String> {
+    let mut child = Command::new(&words[0])
+        .args(&words[1..])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("{}: {error}", words[0]))?;
+    let output = child.stdout.take().expect("it was asked for");
+    let mut printed = Vec::new();
+    let mut lines = BufReader::new(output).lines();
+    while let Some(Ok(line)) = lines.next() {
+        let last = line.starts_with("holds:");
+        printed.push(line);
+        if last {
+            break;
+        }
+    }
+    // Keep reading, so that the server never waits for us.
+    std::thread::spawn(move || for _ in lines {});
+    Ok((child, printed))
 }
 
 pub(crate) fn request(to: SocketAddr, text: &str) -> Result<String, String> {

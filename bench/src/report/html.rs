@@ -165,6 +165,10 @@ fn facts(page: &mut String, report: &Report) {
             facts.push((micros(times.us(0.99)), format!("{name}, 99 of 100")));
         }
     }
+    if let Some(audit) = &report.audit {
+        let what = format!("acknowledged messages read back after kill -9, {} gone", audit.lost);
+        facts.push((grouped(audit.acknowledged - audit.lost), what));
+    }
     if let Some(spent) = &report.spent {
         facts.push((format!("{:.2}", spent.shard_cores), "cores that shards kept busy".into()));
         facts.push((bytes(spent.resident as f64), "resident memory of the server".into()));
