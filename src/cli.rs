@@ -66,6 +66,25 @@ pub(crate) enum Verb {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum AdminVerb {
+    /// Add an agent
+    Add {
+        /// The address he logs in with
+        email: String,
+        /// As visitors see him; without it, what stands before the @
+        #[arg(long)]
+        name: Option<String>,
+        /// Conversations he takes at once, 0 to 500; without it routing.capacity
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=500))]
+        capacity: Option<u16>,
+        /// He may administer too
+        #[arg(long)]
+        admin: bool,
+        /// Read the password from standard input (one line) instead of making one
+        #[arg(long)]
+        password_stdin: bool,
+        #[command(flatten)]
+        place: DataPlace,
+    },
     /// Give an agent a new password and end all his sessions
     Passwd {
         /// His address

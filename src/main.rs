@@ -40,6 +40,9 @@ fn main() -> ExitCode {
         Verb::Init { config, force } => verbs::init(&config, force),
         Verb::Check(overrides) => verbs::check(overrides),
         Verb::Doctor { overrides, json } => doctor::doctor(overrides, json),
+        Verb::Admin { verb: AdminVerb::Add { email, name, capacity, admin, password_stdin, place } } => {
+            verbs::add_agent(&email, name.as_deref(), capacity, admin, password_stdin, place)
+        }
         Verb::Admin { verb: AdminVerb::Passwd { email, password_stdin, place } } => {
             verbs::passwd(&email, password_stdin, place)
         }

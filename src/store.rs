@@ -14,7 +14,7 @@ use sqlx::SqlitePool;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-pub(crate) use accounts::Account;
+pub(crate) use accounts::{Account, NewAgent};
 pub(crate) use cursors::Cursor;
 pub(crate) use durable::SettingsFile;
 pub(crate) use first::FirstLogin;

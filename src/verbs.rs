@@ -8,12 +8,15 @@ use std::fs::OpenOptions;
 use std::io::{BufRead as _, Write};
 use std::path::Path;
 
+use desk::settings::Role;
+
 use crate::boot::Layout;
 use crate::cli::{DataPlace, Overrides};
-use crate::config::{effective, template};
+use crate::clock::Clock;
+use crate::config::{Config, effective, template};
 use crate::exit::Exit;
 use crate::password;
-use crate::store::{Store, StoreError};
+use crate::store::{NewAgent, Store, StoreError};
 
 /// Writes to standard output; a reader that went away is no error of ours.
 pub(crate) fn say(text: &str) {
@@ -99,45 +102,52 @@ pub(crate) fn check(overrides: Overrides) -> Exit {
     }
 }
 
+/// The configuration and its data directory, if there is a control.db in it.
+fn with_accounts(place: DataPlace) -> Result<Config, Exit> {
+    let config = place.load().map_err(|complaints| {
+        complain(complaints);
+        Exit::Config
+    })?;
+    let data_dir = &config.storage.data_dir;
+    if data_dir.join("control.db").exists() {
+        return Ok(config);
+    }
+    complain(format_args!(
+        "{} has no control.db; name the data directory with --data-dir",
+        data_dir.display()
+    ));
+    Err(Exit::Store)
+}
+
+/// The password from standard input, or a new one.
+fn password_from(stdin: bool) -> Result<String, Exit> {
+    if !stdin {
+        return password::make().map_err(|error| {
+            complain(error);
+            Exit::Store
+        });
+    }
+    let mut line = String::new();
+    if let Err(error) = std::io::stdin().lock().read_line(&mut line) {
+        complain(format_args!("standard input: {error}"));
+        return Err(Exit::Failed);
+    }
+    let line = line.trim_end_matches(['\r', '\n']).to_owned();
+    if let Err(why) = password::acceptable(&line) {
+        complain(format_args!("the password {why}"));
+        return Err(Exit::Failed);
+    }
+    Ok(line)
+}
+
 /// `ringdesk admin passwd`
 pub(crate) fn passwd(email: &str, from_stdin: bool, place: DataPlace) -> Exit {
-    let config = match place.load() {
-        Ok(config) => config,
-        Err(complaints) => {
-            complain(complaints);
-            return Exit::Config;
-        }
-    };
-    let data_dir = &config.storage.data_dir;
-    if !data_dir.join("control.db").exists() {
-        complain(format_args!(
-            "{} has no control.db; name the data directory with --data-dir",
-            data_dir.display()
-        ));
-        return Exit::Store;
-    }
-    let password = if from_stdin {
-        let mut line = String::new();
-        if let Err(error) = std::io::stdin().lock().read_line(&mut line) {
-            complain(format_args!("standard input: {error}"));
-            return Exit::Failed;
-        }
-        let line = line.trim_end_matches(['\r', '\n']).to_owned();
-        if let Err(why) = password::acceptable(&line) {
-            complain(format_args!("the password {why}"));
-            return Exit::Failed;
-        }
-        line
-    } else {
-        match password::make() {
-            Ok(password) => password,
-            Err(error) => {
-                complain(error);
-                return Exit::Store;
-            }
-        }
-    };
-    match set_password(data_dir, email, &password) {
+    let (config, password) =
+        match with_accounts(place).and_then(|config| Ok((config, password_from(from_stdin)?))) {
+            Ok(both) => both,
+            Err(exit) => return exit,
+        };
+    match set_password(&config.storage.data_dir, email, &password) {
         Ok(true) => {
             if !from_stdin {
                 say(&format!("login: {email}  password: {password}\n"));
@@ -148,6 +158,72 @@ pub(crate) fn passwd(email: &str, from_stdin: bool, place: DataPlace) -> Exit {
         Ok(false) => {
             complain(format_args!("nobody has the address {:?}", crate::log::escaped(email)));
             Exit::NoAccount
+        }
+        Err(error) => {
+            complain(error);
+            Exit::Store
+        }
+    }
+}
+
+/// Most bytes of an address (RFC 5321, section 4.5.3.1.3, without the angle brackets).
+const EMAIL_BYTES_MAX: usize = 254;
+
+/// `ringdesk admin add`
+pub(crate) fn add_agent(
+    email: &str,
+    name: Option<&str>,
+    capacity: Option<u16>,
+    admin: bool,
+    from_stdin: bool,
+    place: DataPlace,
+) -> Exit {
+    let usable =
+        |text: &str| !text.is_empty() && !text.chars().any(|letter| letter.is_control() || letter == ' ');
+    let parts = email.split_once('@').filter(|(local, domain)| usable(local) && usable(domain));
+    let Some((local, _)) = parts.filter(|_| email.len() <= EMAIL_BYTES_MAX) else {
+        complain(format_args!(
+            "{:?} is no address: name@host, without blanks, at most {EMAIL_BYTES_MAX} bytes",
+            crate::log::escaped(email)
+        ));
+        return Exit::Usage;
+    };
+    let name = name.unwrap_or(local);
+    let most = desk::request::MAX_NAME_CHARS;
+    if name.trim().is_empty() || name.chars().any(char::is_control) || name.chars().count() > most {
+        complain(format_args!("a name has 1 to {most} characters and no control characters"));
+        return Exit::Usage;
+    }
+    let (config, password) =
+        match with_accounts(place).and_then(|config| Ok((config, password_from(from_stdin)?))) {
+            Ok(both) => both,
+            Err(exit) => return exit,
+        };
+    let added = password::hash(&password).and_then(|hash| {
+        let role = if admin { Role::Admin } else { Role::Agent };
+        let capacity = capacity.unwrap_or(config.routing.capacity);
+        let new = NewAgent { email, name, role, password: &hash, capacity };
+        crate::boot::on_a_runtime(async {
+            let store = Store::open_existing(&config.storage.data_dir).await?;
+            let added = store.add_agent(&new, Clock::system().wall_ms()).await;
+            store.close().await;
+            added
+        })
+    });
+    match added {
+        Ok(true) => {
+            if !from_stdin {
+                say(&format!("login: {email}  password: {password}\n"));
+            }
+            complain("the agent is added; a running server sees it within seconds");
+            Exit::Good
+        }
+        Ok(false) => {
+            complain(format_args!(
+                "somebody has the address {:?}; `ringdesk admin passwd` gives a new password",
+                crate::log::escaped(email)
+            ));
+            Exit::Failed
         }
         Err(error) => {
             complain(error);

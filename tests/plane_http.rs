@@ -93,6 +93,47 @@ fn logins_over_the_public_port_open_an_agents_socket() {
 }
 
 #[test]
+fn an_agent_who_is_added_while_the_server_runs_logs_in_and_works() {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.0, &[]);
+    let add = |arguments: &[&str]| {
+        output(ringdesk(&scratch.0).args(["admin", "add"]).args(arguments).args(["--data-dir", "data"]))
+    };
+    let (status, text, errors) = add(&["li@example.com", "--name", "李雷", "--capacity", "3"]);
+    assert_eq!(status, Some(0), "{errors}");
+    let password =
+        text.trim().strip_prefix("login: li@example.com  password: ").expect("the new password").to_owned();
+    let mut ticket = String::new();
+    plane_support::eventually("the new agent", || {
+        // Tries are counted, good ones too.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        let answer = server.login("li@example.com", &password);
+        let known = answer.status == 200;
+        if known {
+            let body: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+            ticket = body["ticket"].as_str().unwrap().to_owned();
+        }
+        known
+    });
+    // The shards hear of him a moment after the database.
+    let mut agent = Socket::agent(&server, &ticket);
+    let said = agent.reply("avail", serde_json::json!({ "state": "online" }));
+    assert_eq!((&said["state"], &said["cap"]), (&"online".into(), &3.into()));
+    for (arguments, status, words) in [
+        (&["LI@example.com"][..], 1, "somebody has the address"),
+        (&["nobody"], 2, "is no address"),
+        (&["a b@example.com"], 2, "is no address"),
+        (&["x@example.com", "--name", " "], 2, "a name has 1 to 80 characters"),
+        (&["x@example.com", "--capacity", "501"], 2, "501"),
+    ] {
+        let (found, text, errors) = add(arguments);
+        assert_eq!(found, Some(status), "{arguments:?}: {text}{errors}");
+        assert!(errors.contains(words), "{arguments:?}: {errors}");
+    }
+    server.stop();
+}
+
+#[test]
 fn five_hundred_logins_at_once_leave_the_chat_alone() {
     let scratch = Scratch::new();
     let server = Server::start(&scratch.0, &[]);

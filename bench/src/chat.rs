@@ -334,7 +334,13 @@ async fn open_one(run: &Rc<Run>, is_agent: bool, number: u32) -> Result<Rc<Membe
         .map_err(|end| end.to_string())?;
     let device = format!("bench-{who}-{:04}-{number:08}", share.worker);
     let token = match is_agent {
-        true => format!("\"token\":\"{}\",", share.target.ticket),
+        true => {
+            // Sessions of all workers share the accounts evenly: each has the capacity for so many sessions.
+            let session = number * share.workers + share.worker;
+            let tickets = &share.target.tickets;
+            let account = (session / share.scenario.sessions_per_agent()) as usize % tickets.len();
+            format!("\"token\":\"{}\",", tickets[account])
+        }
         false => String::new(),
     };
     let mut member = Rc::new(Member {

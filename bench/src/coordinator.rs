@@ -187,20 +187,26 @@ pub(crate) fn run(scenario: &Scenario, setup: &Setup, command_line: String) -> R
         Place::Remote(_) => None,
         Place::Spawn { bin, dir } => Some(spawn(bin, dir, scenario, server_cores)?),
     };
+    let most = nofile().saturating_sub(SPARE_FILES).clamp(1, 1 << 20) as u32;
+    let workers = setup.workers.max(scenario.connections.div_ceil(most)).min(scenario.connections);
     let target = match (&setup.place, &server) {
         (Place::Remote(target), _) => target.clone(),
         (Place::Spawn { .. }, Some(server)) => Target {
             address: server.address,
             inbox: server.inbox.clone(),
-            ticket: if scenario.kind == Kind::Chat { server.ticket()? } else { String::new() },
+            tickets: match scenario.kind {
+                Kind::Chat => {
+                    // A worker's share is rounded up.
+                    server.tickets((scenario.agents() + workers).div_ceil(scenario.sessions_per_agent()))?
+                }
+                Kind::Idle | Kind::Echo => Vec::new(),
+            },
             shards: Some(scenario.shards),
         },
         (Place::Spawn { .. }, None) => unreachable!("it was spawned above"),
     };
     let (pid, admin) = (server.as_ref().map(Server::pid), server.as_ref().map(|server| server.admin));
 
-    let most = nofile().saturating_sub(SPARE_FILES).clamp(1, 1 << 20) as u32;
-    let workers = setup.workers.max(scenario.connections.div_ceil(most)).min(scenario.connections);
     // A remote host sees one address; on loopback each 20,000 connections get another.
     let sources: Vec<Ipv4Addr> = match target.address.ip().is_loopback() && scenario.connections > PER_SOURCE
     {

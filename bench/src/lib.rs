@@ -132,9 +132,9 @@ struct Load {
     /// Of that server: an inbox
     #[arg(long)]
     inbox: Option<String>,
-    /// Of that server: an agent's ticket
-    #[arg(long, default_value = "")]
-    ticket: String,
+    /// Of that server: an agent's ticket; may be given several times, one for each 500 conversations
+    #[arg(long)]
+    ticket: Vec<String>,
     /// Where report.json and the histograms go
     #[arg(long)]
     out: Option<PathBuf>,
@@ -186,11 +186,14 @@ fn scenario_run(own: &Own, dir: &Path, load: Load) -> Result<ExitCode, String> {
     scenario.durability = load.durability.unwrap_or(scenario.durability);
     scenario.shards = load.shards.unwrap_or(scenario.shards);
     scenario.check().map_err(|error| error.to_string())?;
+    if scenario.kind == scenario::Kind::Chat && load.server.is_some() && load.ticket.is_empty() {
+        return Err("agents of a server that runs need --ticket: POST /api/v1/auth/login gives one".into());
+    }
     let place = match load.server {
         Some(address) => coordinator::Place::Remote(worker::Target {
             address,
             inbox: load.inbox.unwrap_or_default(),
-            ticket: load.ticket,
+            tickets: load.ticket,
             shards: load.shards,
         }),
         None => coordinator::Place::Spawn { bin: own.bin.clone(), dir: dir.to_owned() },

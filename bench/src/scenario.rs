@@ -13,6 +13,9 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("idle", include_str!("../scenarios/idle.toml")),
 ];
 
+/// Conversations that one account takes at most.
+const AGENT_CAPACITY: u32 = 500;
+
 /// What the connections do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -124,6 +127,19 @@ impl Scenario {
         toml::from_str(&text).map_err(|error| BadScenario(format!("{name}: {error}")))
     }
 
+    /// Agent sessions.
+    pub(crate) fn agents(&self) -> u32 {
+        match self.kind {
+            Kind::Chat => self.chats.div_ceil(self.chats_per_agent),
+            Kind::Idle | Kind::Echo => 0,
+        }
+    }
+
+    /// Sessions that one account can have with all its conversations within its capacity.
+    pub(crate) fn sessions_per_agent(&self) -> u32 {
+        (AGENT_CAPACITY / self.chats_per_agent.max(1)).max(1)
+    }
+
     /// Whether the numbers make sense together.
     ///
     /// # Errors
@@ -150,7 +166,13 @@ impl Scenario {
             if self.chats == 0 || self.chats_per_agent == 0 {
                 return bad("chats and chats_per_agent must be above zero".into());
             }
-            let agents = self.chats.div_ceil(self.chats_per_agent);
+            if self.chats_per_agent > AGENT_CAPACITY {
+                return bad(format!(
+                    "chats_per_agent must be at most {AGENT_CAPACITY}; it is {}",
+                    self.chats_per_agent
+                ));
+            }
+            let agents = self.agents();
             if self.chats + agents > self.connections {
                 return bad(format!(
                     "{} chats need {} connections; there are {}",

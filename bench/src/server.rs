@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 /// A running server.
 pub(crate) struct Server {
     child: Child,
+    bin: PathBuf,
     /// Program and arguments, to start it again.
     words: Vec<String>,
     data: PathBuf,
@@ -79,7 +80,7 @@ impl Server {
             let _ = child.kill();
             return Err("the server ended before it printed its pages and the first login".into());
         };
-        let server = Server { child, words, data, address, admin, inbox, login };
+        let server = Server { child, bin: bin.to_owned(), words, data, address, admin, inbox, login };
         server.wait()?;
         Ok(server)
     }
@@ -110,9 +111,49 @@ impl Server {
         request(self.admin, &format!("GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"))
     }
 
-    /// An agent's ticket.
+    /// The first agent's ticket.
     pub(crate) fn ticket(&self) -> Result<String, String> {
-        let body = serde_json::json!({"email": self.login.0, "password": self.login.1}).to_string();
+        self.ticket_of(&self.login.0, &self.login.1)
+    }
+
+    /// Tickets of so many agents; all but the first are added.
+    pub(crate) fn tickets(&self, count: u32) -> Result<Vec<String>, String> {
+        let mut tickets = vec![self.ticket()?];
+        for number in 1..count {
+            let email = format!("bench-{number}@localhost");
+            let mut adding = Command::new(&self.bin)
+                .args(["admin", "add", &email, "--capacity", "500", "--password-stdin", "--data-dir"])
+                .arg(self.data.join("data"))
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .map_err(|error| format!("{}: {error}", self.bin.display()))?;
+            adding
+                .stdin
+                .take()
+                .expect("it was asked for")
+                .write_all(self.login.1.as_bytes())
+                .map_err(|error| format!("admin add: {error}"))?;
+            let ended = adding.wait_with_output().map_err(|error| format!("admin add: {error}"))?;
+            if !ended.status.success() {
+                return Err(format!("admin add {email}: {}", String::from_utf8_lossy(&ended.stderr)));
+            }
+            // The running server sees it within seconds.
+            let until = Instant::now() + Duration::from_secs(20);
+            tickets.push(loop {
+                match self.ticket_of(&email, &self.login.1) {
+                    Ok(ticket) => break ticket,
+                    Err(error) if Instant::now() > until => return Err(error),
+                    Err(_) => std::thread::sleep(Duration::from_millis(1100)),
+                }
+            });
+        }
+        Ok(tickets)
+    }
+
+    fn ticket_of(&self, email: &str, password: &str) -> Result<String, String> {
+        let body = serde_json::json!({"email": email, "password": password}).to_string();
         let answer = request(
             self.address,
             &format!(

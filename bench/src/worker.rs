@@ -24,8 +24,8 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     /// An inbox of its site.
     pub(crate) inbox: String,
-    /// An agent's ticket; empty where no agent is needed.
-    pub(crate) ticket: String,
+    /// Agents' tickets; none where no agent is needed.
+    pub(crate) tickets: Vec<String>,
     /// How many shards it has, if that is known: then the share of messages that crossed is known too.
     pub(crate) shards: Option<u16>,
 }

@@ -145,8 +145,17 @@ async fn answer(
     }
     logins.admit(peer, &asked.email)?;
     let account = logins.check(asked).await?;
+    // A ticket of somebody whom the shards do not know yet would be refused as a bad one.
+    let settings = logins.settings.get();
+    if settings.agent(account.id).is_none_or(|known| known.session_epoch != account.session_epoch) {
+        let problem = Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the account is new or has just changed; try again in a second",
+        );
+        return Err(problem.retry_after(1));
+    }
     Counts::add(&logins.counts.login_good);
-    Ok(granted(&account, &logins.settings.get(), logins.clock.wall_ms()))
+    Ok(granted(&account, &settings, logins.clock.wall_ms()))
 }
 
 fn granted(account: &Account, settings: &Settings, now_ms: u64) -> serde_json::Value {

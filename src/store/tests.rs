@@ -1,6 +1,6 @@
 use std::os::unix::fs::PermissionsExt as _;
 
-use desk::settings::Settings;
+use desk::settings::{Role, Settings};
 
 use super::known::limits;
 use super::*;
@@ -108,6 +108,33 @@ fn a_new_password_ends_sessions_and_is_seen_as_a_change() {
         let account = store.account("agent@localhost").await.unwrap().unwrap();
         assert_eq!((account.session_epoch, account.password == hash), (1, true));
         assert!(store.changes().await.unwrap() > before);
+    });
+}
+
+#[test]
+fn an_agent_is_added_once_and_is_seen_as_a_change() {
+    let scratch = Scratch::new();
+    run(async {
+        let store = Store::open(&scratch.0).await.unwrap();
+        let new = NewAgent {
+            email: "Li@example.com",
+            name: "李雷",
+            role: Role::Agent,
+            password: "hash",
+            capacity: 500,
+        };
+        assert!(matches!(store.add_agent(&new, 1_000).await, Err(StoreError::Row("no site"))));
+        store.first_start(1_000, 7).await.unwrap();
+        let before = store.changes().await.unwrap();
+        assert!(store.add_agent(&new, 2_000).await.unwrap());
+        assert!(store.changes().await.unwrap() > before);
+        assert!(!store.add_agent(&NewAgent { email: "li@EXAMPLE.com", ..new }, 3_000).await.unwrap());
+        let account = store.account("li@example.com").await.unwrap().unwrap();
+        assert_eq!((account.name.as_str(), account.role, account.session_epoch), ("李雷", Role::Agent, 0));
+        let agents = store.known().await.unwrap().with(&config(), None).agents;
+        assert_eq!((agents.len(), agents[1].capacity, agents[1].enabled), (2, 500, true));
+        let slots: Vec<_> = agents.iter().map(|agent| agent.id.slot()).collect();
+        assert_eq!(slots[0], slots[1], "all have the slot of their site");
     });
 }
 

@@ -187,3 +187,27 @@ fn five_hundred_logins_at_once_get_an_answer_each_and_most_of_them_busy() {
         assert_eq!(rig.counts.login_busy.load(Ordering::Relaxed), busy);
     });
 }
+
+#[test]
+fn whom_the_shards_do_not_know_yet_is_told_to_try_again() {
+    run(async {
+        let rig = Rig::new(60).await;
+        let word = "a password of some length";
+        let hash = password::hash(word).unwrap();
+        let new = crate::store::NewAgent {
+            email: "li@example.com",
+            name: "Li",
+            role: desk::settings::Role::Agent,
+            password: &hash,
+            capacity: 5,
+        };
+        assert!(rig.store.add_agent(&new, 0).await.unwrap());
+        let (status, body, fields) = rig.login("192.0.2.1:1", "li@example.com", word).await;
+        assert_eq!((status, fields["retry-after"].to_str().unwrap()), (503, "1"), "{body}");
+        let config = Config::load(None, std::iter::empty(), Layer::default()).unwrap();
+        let known = rig.store.known().await.unwrap();
+        rig.settings.set(Arc::new(known.with(&config, Some(&rig.settings.get()))));
+        let (status, body, _) = rig.login("192.0.2.1:1", "li@example.com", word).await;
+        assert_eq!(status, 200, "{body}");
+    });
+}
