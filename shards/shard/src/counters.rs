@@ -90,6 +90,12 @@ counters! {
     Counter pulls: "Times a door pulled what it missed.";
     Counter hints_dropped: "Ephemeral pushes dropped for want of room.";
     Counter letters_posted: "Letters posted to other shards.";
+    Gauge letters_owed: "State letters that wait for room in another shard's mailbox.";
+    Gauge letters_waiting: "Letters taken from the mailbox that wait for room in the journal's block.";
+    Gauge conversations_behind: "Conversations some door of which waits to be told the head.";
+    Gauge requests_unanswered: "Requests to other shards without an answer yet.";
+    Gauge pool_spare: "Spare buffers that are kept.";
+    Counter pool_grown: "Buffers and slabs made because no spare one was there.";
     Counter letters_parked: "Letters that waited because the journal's block was full.";
     Counter stalls: "Times a socket was not read because the journal or a mailbox was full.";
     Counter offers: "Offers told to agents.";

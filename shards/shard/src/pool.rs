@@ -24,6 +24,11 @@ impl Pool {
         })
     }
 
+    /// Buffers that are kept.
+    pub(crate) fn spare(&self) -> u64 {
+        self.spare.len() as u64
+    }
+
     /// Takes a buffer back.
     pub(crate) fn give(&mut self, mut buffer: Vec<u8>) {
         if buffer.capacity() == 0 || buffer.capacity() > KEPT_CAPACITY_MAX || self.spare.len() >= KEPT_MAX {

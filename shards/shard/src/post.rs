@@ -43,6 +43,16 @@ impl Post {
         }
     }
 
+    /// State letters that found no room yet.
+    pub(crate) fn owed(&self) -> u64 {
+        self.owed.iter().map(|line| line.len() as u64).sum()
+    }
+
+    /// Requests without an answer yet.
+    pub(crate) fn unanswered(&self) -> u64 {
+        self.unanswered.iter().copied().map(u64::from).sum()
+    }
+
     /// The mailboxes have this much room now.
     pub(crate) fn on_rooms(&mut self, rooms: &[u32]) {
         self.rooms.copy_from_slice(rooms);

@@ -210,6 +210,12 @@ impl Shard {
         self.counters.hot_bytes = self.homes.convs.hot_bytes() as u64;
         self.counters.pending = self.line.len() as u64;
         self.counters.letters_posted = self.post.posted;
+        self.counters.letters_owed = self.post.owed();
+        self.counters.requests_unanswered = self.post.unanswered();
+        self.counters.letters_waiting = self.parked.len() as u64;
+        self.counters.conversations_behind = self.homes.behind.len() as u64;
+        self.counters.pool_spare = self.pool.spare();
+        self.counters.pool_grown = self.grown();
         self.counters.records = self.log.appended_records;
         self.counters.storage_full = u64::from(self.log.is_full());
         self.counters.journal_segments = u64::from(self.log.segment_count());
