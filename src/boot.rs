@@ -73,6 +73,7 @@ fn run(config: Config, overrides: Overrides, echo: EchoArgs) -> Result<Exit, Ref
     let clock = Clock::system();
     let layout = Layout::of(&config)
         .map_err(|error| Refusal { cause: error.to_string(), exit: Exit::Edge(edge::exit::PLAN) })?;
+    layout.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     // Nobody else may be at work where we are going to write; of two servers the second is told that, and not that a port is taken.
     let data_dir = &config.storage.data_dir;
     let lock = if data_dir.is_dir() { Some(edge::node::lock(data_dir)?) } else { None };

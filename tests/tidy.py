@@ -65,6 +65,14 @@ for crate, may in MAY.items():
             problems.append(f"{crate or 'src'} imports {ours}")
 check("imports go down", problems)
 
+# Those who judge from outside share nothing with what they judge.
+problems = []
+for folder in ["tests/crash", "tests/sockets", "bench"]:
+    for dependency in tables(manifest(folder), "dependencies", "dev-dependencies", "build-dependencies"):
+        if dependency.removeprefix("ringdesk-") in OURS:
+            problems.append(f"{folder} depends on {dependency}")
+check("who judges from outside imports nothing of ours", problems)
+
 RUNTIMES = {"tokio", "axum", "hyper", "sqlx", "reqwest", "monoio", "glommio"}
 problems = []
 for crate in MAY:

@@ -29,7 +29,12 @@ pub(crate) struct Layout {
     pub(crate) segments_per_shard: u32,
     /// Why it came out so, one line each.
     pub(crate) reasons: Vec<String>,
+    /// What was asked for and cannot be, one line each; a start says it.
+    pub(crate) warnings: Vec<String>,
 }
+
+/// Fewest segments of a journal: one written, one ready, two for a checkpoint that turns.
+const SEGMENTS_MIN: u64 = 4;
 
 /// The host cannot be understood.
 #[derive(Debug)]
@@ -65,6 +70,7 @@ impl Layout {
         let shards = plan.shard_cpus.len() as u64;
         let mut capacity = capacity(limits, shards as u16);
         let mut reasons = plan.reasons.clone();
+        let mut warnings = Vec::new();
         let mut table = None;
         if wanted > 0 && wanted <= capacity.connections {
             // Accepts are spread by a hash: a table needs headroom above its mean.
@@ -74,7 +80,9 @@ impl Layout {
             reasons.push(format!("{wanted} connections, as the settings say"));
         } else {
             if wanted > 0 {
-                reasons.push(format!("{wanted} connections are asked for and do not fit"));
+                warnings.push(format!(
+                    "{wanted} connections are asked for [server.max_connections] and do not fit"
+                ));
             }
             reasons.push(capacity.to_string());
         }
@@ -85,11 +93,20 @@ impl Layout {
         };
         let segments =
             u64::from(config.storage.journal_budget_mb.0) / u64::from(config.storage.segment_mb.0) / shards;
+        if segments < SEGMENTS_MIN {
+            let (budget, segment) = (config.storage.journal_budget_mb.0, config.storage.segment_mb.0);
+            let needs = SEGMENTS_MIN * shards * u64::from(segment);
+            warnings.push(format!(
+                "journals may take {needs} MiB and not {budget} [storage.journal_budget_mb]: {shards} shards need {SEGMENTS_MIN} segments of {segment} MiB each"
+            ));
+        }
+        reasons.extend(warnings.iter().cloned());
         Layout {
+            warnings,
             table,
             sessions_per_shard: (per_shard * SESSIONS_PER_CONNECTION).clamp(1_024, 1 << 24) as u32,
             hot_bytes_per_shard: (hot / shards) as usize,
-            segments_per_shard: segments.clamp(4, u64::from(u32::MAX)) as u32,
+            segments_per_shard: segments.clamp(SEGMENTS_MIN, u64::from(u32::MAX)) as u32,
             plan,
             capacity,
             reasons,
@@ -114,6 +131,16 @@ mod tests {
         let config = Config::load(None, std::iter::empty(), layer).unwrap();
         let limits = Limits { nofile, nofile_hard: nofile, memlock: None, memory: 8 << 30 };
         Layout::new(&config, &topology.unwrap(), &limits)
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said() {
+        assert!(layout(&[], 20_000).warnings.is_empty());
+        let small = layout(&[("storage", "journal_budget_mb", "256")], 20_000);
+        assert_eq!(small.segments_per_shard, 4);
+        assert!(small.warnings[0].contains("journals may take 768 MiB and not 256"), "{:?}", small.warnings);
+        let crowded = layout(&[("server", "max_connections", "1000000"), ("server", "shards", "1")], 20_000);
+        assert!(crowded.warnings[0].contains("1000000 connections are asked for"), "{:?}", crowded.warnings);
     }
 
     #[test]
