@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use journal::{BlockBuf, FileSlotId, Geometry, Recovered, Superblock};
+use journal::{BlockBuf, FileSlotId, Geometry, LogOffset, Recovered, Superblock};
 use mail::queue::Inbox;
 use shard::{Input, StorageError};
 
@@ -23,7 +23,7 @@ struct Segment {
     number: u32,
     id: FileSlotId,
     /// Open while it may be written to.
-    file: Option<File>,
+    file: Option<Arc<File>>,
 }
 
 /// What is being written.
@@ -33,8 +33,9 @@ enum Flight {
         buf: BlockBuf,
         began_ns: u64,
     },
-    /// The halves of a superblock, one after the other.
+    /// What must be on the disk before it, then the halves of a superblock, one after the other.
     Superblock {
+        before: Vec<Arc<File>>,
         halves: [(u64, Vec<u8>); 2],
         half: usize,
     },
@@ -57,6 +58,10 @@ pub(crate) struct Log {
     free: Vec<FileSlotId>,
     next_id: u32,
     flight: Option<Flight>,
+    /// At level memory: files that were written to and not flushed.
+    unflushed: Vec<(u32, Arc<File>)>,
+    /// Where the superblock on the disk says that a replay begins.
+    replay_from: LogOffset,
     preparer: Preparer,
     prepared: Inbox<Prepared>,
 }
@@ -66,6 +71,7 @@ impl Log {
     pub(crate) fn open(
         place: Place,
         recovered: &Recovered,
+        replay_from: LogOffset,
         preparer: Preparer,
         prepared: Inbox<Prepared>,
     ) -> Result<Log, DiskError> {
@@ -79,17 +85,29 @@ impl Log {
         for &(number, id) in &recovered.segments {
             let open = || open_segment(&place.directory, id, place.strategy);
             let file = if number == current {
-                Some(open().doing("open a segment in", &place.directory)?)
+                Some(Arc::new(open().doing("open a segment in", &place.directory)?))
             } else {
                 None
             };
             segments.push(Segment { number, id, file });
         }
         let free = recovered.free.clone();
-        Ok(Log { place, superblock, segments, free, next_id, flight: None, preparer, prepared })
+        let (flight, unflushed) = (None, Vec::new());
+        Ok(Log {
+            place,
+            superblock,
+            segments,
+            free,
+            next_id,
+            flight,
+            unflushed,
+            replay_from,
+            preparer,
+            prepared,
+        })
     }
 
-    fn file(&self, segment: u32) -> Option<&File> {
+    fn file(&self, segment: u32) -> Option<&Arc<File>> {
         self.segments.iter().find(|it| it.number == segment)?.file.as_ref()
     }
 
@@ -127,21 +145,42 @@ impl Log {
         }
         self.flight = Some(Flight::Block { segment, buf, began_ns: sys::mono_ns() });
         let Some(Flight::Block { buf, .. }) = &self.flight else { unreachable!("it was just put there") };
-        let file = self.file(segment).expect("it was just found");
+        let file = Arc::clone(self.file(segment).expect("it was just found"));
+        if self.place.strategy.is_none() && self.unflushed.last().is_none_or(|&(last, _)| last != segment) {
+            self.unflushed.push((segment, Arc::clone(&file)));
+        }
         // SAFETY: the block is in `self.flight`, unchanged, until its completion takes it out; and if the loop ends before, all of it is leaked.
         unsafe { ring.write(file.as_fd(), at.into(), buf.as_bytes()) };
         None
     }
 
     /// Begins to write a superblock: half of the copies, a flush, the other half, a flush.
+    ///
+    /// One that moves the begin of a replay makes what lies before it unreachable. So what it relies on, the snapshots behind, must be on the disk first,
+    /// at level memory too: else a power cut there takes even what was acknowledged long ago, at level disk perhaps.
     pub(crate) fn write_superblock(&mut self, ring: &mut Ring<'_>, superblock: &Superblock) {
         assert!(self.flight.is_none(), "one write is in flight for each shard");
-        self.flight = Some(Flight::Superblock { halves: superblock.halves(), half: 0 });
-        self.write_half(ring);
+        let before = match superblock.replay_from == self.replay_from {
+            true => Vec::new(),
+            false => self.unflushed.drain(..).map(|(_, file)| file).collect(),
+        };
+        self.replay_from = superblock.replay_from;
+        self.flight = Some(Flight::Superblock { before, halves: superblock.halves(), half: 0 });
+        self.go_on(ring);
+    }
+
+    /// The next step of a superblock: a flush of what it relies on, or one of its halves.
+    fn go_on(&mut self, ring: &mut Ring<'_>) {
+        match &self.flight {
+            Some(Flight::Superblock { before, .. }) if !before.is_empty() => {
+                ring.flush(before[before.len() - 1].as_fd());
+            }
+            _ => self.write_half(ring),
+        }
     }
 
     fn write_half(&mut self, ring: &mut Ring<'_>) {
-        let Some(Flight::Superblock { halves, half }) = &self.flight else {
+        let Some(Flight::Superblock { halves, half, .. }) = &self.flight else {
             panic!("a superblock is in flight")
         };
         let (at, bytes) = &halves[*half];
@@ -158,7 +197,7 @@ impl Log {
     ) -> Option<Input<'static>> {
         let size = match self.flight.as_ref().expect("a write was in flight") {
             Flight::Block { buf, .. } => buf.len(),
-            Flight::Superblock { halves, half } => halves[*half].1.len(),
+            Flight::Superblock { halves, half, .. } => halves[*half].1.len(),
         };
         if let Err(error) = whole(completion.result, size) {
             return self.landed(Err(error), counters);
@@ -192,6 +231,12 @@ impl Log {
             return self.landed(Err(StorageError::Failed(format!("a flush failed: {error}"))), counters);
         }
         match self.flight.as_mut().expect("a flush was in flight") {
+            Flight::Superblock { before, .. } if !before.is_empty() => {
+                // Its file stays open in the table of segments, or is not needed any more.
+                before.pop();
+                self.go_on(ring);
+                None
+            }
             Flight::Superblock { half, .. } if *half == 0 => {
                 *half = 1;
                 self.write_half(ring);
@@ -258,7 +303,7 @@ impl Log {
             Ok(file) => {
                 counters.segments_prepared += 1;
                 segments.retain(|it| it.number != segment);
-                segments.push(Segment { number: segment, id, file: Some(file) });
+                segments.push(Segment { number: segment, id, file: Some(Arc::new(file)) });
                 take(Input::SegmentReady { segment });
             }
             Err(error) => {
@@ -303,8 +348,12 @@ mod tests {
         }
     }
 
-    /// Writes one block to `file` as segment 1 and says how it went, and how many operations that took.
-    fn write_to(file: &str, strategy: Strategy) -> (Result<(), StorageError>, usize) {
+    /// A log whose segment 1 is `file`, handed with its ring to `then`.
+    fn with_log<T>(
+        file: &str,
+        strategy: Option<Strategy>,
+        then: impl FnOnce(&mut Log, &mut Ring<'_>) -> T,
+    ) -> T {
         let scratch = Scratch::new("log");
         std::fs::write(superblock_path(scratch.path()), b"").unwrap();
         let (outbox, prepared) = mailbox(1);
@@ -315,14 +364,23 @@ mod tests {
             shard: 0,
             directory: Arc::from(scratch.path()),
             geometry: Geometry { segment_size: 1 << 20, align: 512 },
-            strategy: Some(strategy),
+            strategy,
         };
-        let superblock = File::open(superblock_path(scratch.path())).unwrap();
-        let target = OpenOptions::new().write(true).open(file).unwrap();
+        let superblock = OpenOptions::new().write(true).open(superblock_path(scratch.path())).unwrap();
+        let target = Arc::new(OpenOptions::new().write(true).open(file).unwrap());
         let segments = vec![Segment { number: 1, id: FileSlotId(1), file: Some(target) }];
-        let (free, flight) = (Vec::new(), None);
-        let mut log = Log { place, superblock, segments, free, next_id: 2, flight, preparer, prepared };
-
+        let mut log = Log {
+            place,
+            superblock,
+            segments,
+            free: Vec::new(),
+            next_id: 2,
+            flight: None,
+            unflushed: Vec::new(),
+            replay_from: LogOffset(0),
+            preparer,
+            prepared,
+        };
         let setup = Setup {
             submissions: 64,
             completions: 64,
@@ -333,28 +391,79 @@ mod tests {
         };
         let mut uring = ring::build(&setup).unwrap();
         let (mut ring, _buffers, _) = ring::prepare(&mut uring, &setup).unwrap();
-        let mut buf = BlockBuf::with_capacity(4096);
-        buf.set_len(4096);
-        assert!(log.write(&mut ring, 1, 0, buf).is_none());
+        let result = then(&mut log, &mut ring);
+        ring.unregister().unwrap();
+        result
+    }
+
+    /// Carries on until what is in flight has ended: how, and after how many operations.
+    fn end_of_flight(log: &mut Log, ring: &mut Ring<'_>) -> (Input<'static>, usize) {
         let (mut seen, mut counters) = (Vec::new(), Counters::default());
-        for operations in 1..=4 {
+        for operations in 1..=8 {
             ring.enter(Wait { want: 1, min_wait_us: 0, timeout_ns: 5_000_000_000 });
             ring.take(1, &mut seen);
             let completion = seen.pop().expect("the operation has completed");
             let ended = match completion.token.op() {
-                Some(crate::ring::token::Op::Write) => {
-                    log.write_completed(&mut ring, &completion, &mut counters)
-                }
-                _ => log.flush_completed(&mut ring, &completion, &mut counters),
+                Some(crate::ring::token::Op::Write) => log.write_completed(ring, &completion, &mut counters),
+                _ => log.flush_completed(ring, &completion, &mut counters),
             };
-            if let Some(Input::Wrote { buf, result }) = ended {
-                assert_eq!(buf.len(), 4096, "the block comes back");
+            if let Some(ended) = ended {
                 assert!(!log.is_writing());
-                ring.unregister().unwrap();
-                return (result, operations);
+                return (ended, operations);
             }
         }
         panic!("the write never ends");
+    }
+
+    fn write_block(log: &mut Log, ring: &mut Ring<'_>) -> (Result<(), StorageError>, usize) {
+        let mut buf = BlockBuf::with_capacity(4096);
+        buf.set_len(4096);
+        assert!(log.write(ring, 1, 0, buf).is_none());
+        match end_of_flight(log, ring) {
+            (Input::Wrote { buf, result }, operations) => {
+                assert_eq!(buf.len(), 4096, "the block comes back");
+                (result, operations)
+            }
+            _ => panic!("a block ends as a block"),
+        }
+    }
+
+    /// Writes one block to `file` and says how it went, and how many operations that took.
+    fn write_to(file: &str, strategy: Strategy) -> (Result<(), StorageError>, usize) {
+        with_log(file, Some(strategy), write_block)
+    }
+
+    #[test]
+    fn at_level_memory_what_a_checkpoint_relies_on_is_flushed_before_it() {
+        let scratch = Scratch::new("log-memory");
+        let good = scratch.path().join("good");
+        std::fs::write(&good, vec![0; 8192]).unwrap();
+        let geometry = Geometry { segment_size: 1 << 20, align: 512 };
+        let superblock = Superblock::new([1; 16], 7, 0, 1, geometry);
+        let mut moved = superblock.clone();
+        moved.replay_from = LogOffset(4096);
+        let write = |log: &mut Log, ring: &mut Ring<'_>, superblock: &Superblock| {
+            log.write_superblock(ring, superblock);
+            match end_of_flight(log, ring) {
+                (Input::WroteSuperblock { result }, operations) => (result, operations),
+                _ => panic!("a superblock ends as a superblock"),
+            }
+        };
+        with_log(good.to_str().unwrap(), None, |log, ring| {
+            log.replay_from = superblock.replay_from;
+            assert_eq!(write_block(log, ring), (Ok(()), 1), "not flushed by itself");
+            assert_eq!(write(log, ring, &superblock), (Ok(()), 4), "two halves, each with its flush");
+            assert_eq!(write(log, ring, &moved), (Ok(()), 5), "and one of the segment before");
+            assert_eq!(write(log, ring, &moved), (Ok(()), 4), "nothing new was written");
+        });
+        // A segment that takes every write and cannot be flushed: the checkpoint does not land.
+        with_log("/dev/null", None, |log, ring| {
+            log.replay_from = superblock.replay_from;
+            assert_eq!(write_block(log, ring), (Ok(()), 1));
+            let (result, operations) = write(log, ring, &moved);
+            assert!(matches!(result, Err(StorageError::Failed(text)) if text.contains("flush")));
+            assert_eq!(operations, 1, "no half was written");
+        });
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn serve<R: Recovery>(seat: Seat, build: &(dyn Fn(Config) -> R + Send + Sync)) -
         geometry: superblock.geometry,
         strategy: strategy_for(&seat.journal, &superblock),
     };
-    let log = Log::open(place, &recovered, seat.preparer, seat.prepared)?;
+    let log = Log::open(place, &recovered, boot.superblock.replay_from, seat.preparer, seat.prepared)?;
     let _ = seat.ready.send(Ok(Ready { ring: handle, boot }));
     // Without a word another shard could not start, and the node with it.
     let Ok(Go { rings }) = seat.go.recv() else { return Ok(()) };
@@ -187,6 +187,12 @@ fn recover_journal<R: Recovery>(seat: &Seat, builder: &mut R) -> Result<ShardBoo
     tell_findings(shard, &recovered);
     if let Some(findings) = builder.findings() {
         eprintln!("shard {shard}: {findings}");
+    }
+    // What a killed process left in the page cache is about to be called durable, and relied on by checkpoints. Clean files cost nothing.
+    for &(_, id) in &recovered.segments {
+        disk::open_segment(&directory, id, None)
+            .and_then(|file| file.sync_data())
+            .doing("flush a segment in", &directory)?;
     }
     let superblock = superblock.begin_boot(&recovered, kernel_boot, seat.journal.level);
     disk::store_superblock(&directory, &superblock)?;
