@@ -72,7 +72,7 @@ async fn agent(fields: HeaderMap) -> Response {
 /// Files of the bundle; everything else is not here.
 async fn file(method: Method, uri: Uri, fields: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
-    if path.starts_with("ws/") {
+    if mail::UPGRADE_PATHS.contains(&uri.path()) {
         return Problem::new(StatusCode::UPGRADE_REQUIRED, "this address speaks WebSocket only")
             .into_response();
     }

@@ -156,11 +156,11 @@ impl Log {
 
     /// Begins to write a superblock: half of the copies, a flush, the other half, a flush.
     ///
-    /// One that moves the begin of a replay makes what lies before it unreachable. So what it relies on, the snapshots behind, must be on the disk first,
+    /// One that moves the begin of a replay makes what lies before it unreachable, and a seal says that all is there. So what it relies on, the snapshots behind, must be on the disk first,
     /// at level memory too: else a power cut there takes even what was acknowledged long ago, at level disk perhaps.
     pub(crate) fn write_superblock(&mut self, ring: &mut Ring<'_>, superblock: &Superblock) {
         assert!(self.flight.is_none(), "one write is in flight for each shard");
-        let before = match superblock.replay_from == self.replay_from {
+        let before = match superblock.replay_from == self.replay_from && superblock.clean_end.is_none() {
             true => Vec::new(),
             false => self.unflushed.drain(..).map(|(_, file)| file).collect(),
         };

@@ -230,10 +230,9 @@ impl Shard {
     }
 
     /// A message or a note.
+    ///
+    /// A repetition is answered even if nothing can be stored: a refusal says that it is not.
     pub(crate) fn say(&mut self, ix: ConvIx, word: &Word<'_>) {
-        if let Err(code) = self.log_takes(word.body.len()) {
-            return self.refuse(word.to, word.ask, code);
-        }
         let decided = self.homes.convs.decide_say(
             ix,
             word.who,
@@ -253,9 +252,13 @@ impl Shard {
                 let stored = Stored { s, vs, ts_ms, dup: true };
                 return self.due(Due::Stored { to: word.to, ask: word.ask, c: named, stored });
             }
-            Ok(Say::New { s, vs, reopens: false }) => (s, vs),
-            Ok(Say::New { s, vs, reopens: true }) => {
-                self.reopen(ix, word.who);
+            Ok(Say::New { s, vs, reopens }) => {
+                if let Err(code) = self.log_takes(word.body.len()) {
+                    return self.refuse(word.to, word.ask, code);
+                }
+                if reopens {
+                    self.reopen(ix, word.who);
+                }
                 (s, vs)
             }
         };
@@ -312,9 +315,6 @@ impl Shard {
         device: u128,
         cid: u128,
     ) {
-        if let Err(code) = self.log_takes(0) {
-            return self.refuse(to, ask, code);
-        }
         let (s, vs) = match self.homes.convs.decide_close(ix, who, device, cid) {
             Err(refusal) => return self.due(Due::Refuse { to, ask, code: code_of(refusal) }),
             Ok(Close::Known { s, vs, ts_ms }) => {
@@ -324,6 +324,9 @@ impl Shard {
             }
             Ok(Close::New { s, vs }) => (s, vs),
         };
+        if let Err(code) = self.log_takes(0) {
+            return self.refuse(to, ask, code);
+        }
         let conversation = self.homes.convs.conversation(ix);
         let (by_kind, by) = author_of(who, conversation.visitor.bits());
         let ts_ms = self.now.wall_ms;
@@ -350,9 +353,6 @@ impl Shard {
         };
         let refused = |code| Due::Assigned { to: from, c, agent, request, asked, result: Err(code) };
         let Some(ix) = self.homes.convs.find(c) else { return self.due(refused(ErrorCode::NotFound)) };
-        if let Err(code) = self.log_takes(0) {
-            return self.due(refused(code));
-        }
         let conversation = self.homes.convs.conversation(ix);
         let (epoch_now, is_waiting) = (conversation.epoch, conversation.status == Status::Waiting);
         let (s, vs, epoch) =
@@ -374,6 +374,9 @@ impl Shard {
                 }
                 Ok(Assign::New { s, vs, epoch }) => (s, vs, epoch),
             };
+        if let Err(code) = self.log_takes(0) {
+            return self.due(refused(code));
+        }
         let settings = self.settings.clone();
         let agent_name = settings.agent(agent).map_or("", |agent| agent.name.as_str());
         let ts_ms = self.now.wall_ms;
@@ -404,11 +407,11 @@ impl Shard {
         &mut self,
         started: &desk::record::Started<'_>,
     ) -> Result<(ConvIx, bool), ErrorCode> {
-        self.log_takes(4 * 1024)?;
         match self.homes.convs.decide_start(started.visitor, started.device, started.cid) {
             Err(refusal) => Err(code_of(refusal)),
             Ok(StartDecision::Returns { ix, is_repeated: _ }) => Ok((ix, false)),
             Ok(StartDecision::New) => {
+                self.log_takes(4 * 1024)?;
                 let ix = self.write(&Record::Started(*started));
                 self.homes.heads_mut(ix);
                 self.changed(ix);

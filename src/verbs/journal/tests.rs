@@ -78,5 +78,7 @@ fn a_directory_without_journals_and_a_lost_superblock_are_told_apart() {
     assert_eq!(shown(&scratch.0, VERIFY).0, Exit::Failed);
     let journal = SmallJournal::new(&scratch.0, 0, 1);
     fs::write(journal.journal.directory.join("superblock"), vec![3; journal::SUPERBLOCK_SIZE]).unwrap();
-    assert_eq!(shown(&scratch.0, VERIFY).0, Exit::Edge(edge::exit::JOURNAL));
+    let (exit, lines) = shown(&scratch.0, VERIFY);
+    assert_eq!(exit, Exit::Damaged);
+    assert!(lines[0].starts_with("shard 0: DAMAGED; ") && lines[0].contains("superblock"), "{lines:?}");
 }

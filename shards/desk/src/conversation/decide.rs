@@ -2,11 +2,17 @@
 //!
 //! A repetition is recognised before anything else is looked at, so that it gets the first answer whatever has happened since.
 
+use super::devices::VISITOR_DEVICES_MAX;
 use super::events::{self, EVENTS_MAX, HEAD_SIZE, Head, What};
 use super::{AGENTS_MAX, ConvIx, Conversation, Conversations, DEVICES_MAX, ROW_SIZE, Status, devices};
 use crate::id::{AgentId, VisitorId};
 use crate::plant;
 use crate::store::{SLAB_SIZE, rounded};
+
+/// Events that only changes of state may use, of the most that a conversation can have.
+const STATE_EVENTS: u32 = 1024;
+/// The part of the memory for events that changes of state may take beyond it.
+const STATE_PART: usize = 16;
 
 /// Who wants something. That the conversation is this visitor's is the caller's check ([`Conversation::visitor`]).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -268,15 +274,21 @@ impl Conversations {
         body_size: usize,
     ) -> Result<(), Refusal> {
         assert!(body_size <= SLAB_SIZE - HEAD_SIZE, "the protocol bounds a body far below a slab");
+        // What changes its state may use a reserve: a conversation that takes no more words must still be accepted and closed.
+        let is_word = body_size > 0;
+        let events_max = if is_word { EVENTS_MAX - STATE_EVENTS } else { EVENTS_MAX };
+        let hot_bytes_max =
+            self.hot_bytes_max() + if is_word { 0 } else { self.hot_bytes_max() / STATE_PART };
+        let devices_max = if who == Who::Visitor { VISITOR_DEVICES_MAX } else { DEVICES_MAX };
         // Two numbers may be needed: one to reopen.
-        let is_full = conversation.s + 2 > EVENTS_MAX
-            || (conversation.devices.count() == DEVICES_MAX
+        let is_full = conversation.s + 2 > events_max
+            || (conversation.devices.count() >= devices_max
                 && devices::find(&conversation.devices, &self.store, device).is_none())
             || (conversation.agents.count() == AGENTS_MAX
                 && matches!(who, Who::Agent(agent)
                     if events::find_agent(conversation, &self.store, agent.bits()).is_none()));
         let size = rounded(HEAD_SIZE + body_size) + HEAD_SIZE + conversation.index.next_push_size();
-        if is_full || self.hot_bytes() + size > self.hot_bytes_max() {
+        if is_full || self.hot_bytes() + size > hot_bytes_max {
             return Err(Refusal::Overloaded);
         }
         Ok(())

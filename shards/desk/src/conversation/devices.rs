@@ -17,6 +17,9 @@ pub const REMEMBERED_PER_DEVICE: u32 = 256;
 /// Devices that one conversation remembers; another one is refused with `overloaded`.
 pub const DEVICES_MAX: u32 = 4096;
 
+/// Of them, those that a visitor can fill: he must not keep agents out of his conversation.
+pub(super) const VISITOR_DEVICES_MAX: u32 = DEVICES_MAX / 4;
+
 const ROOM_AT_ONCE: u32 = 4;
 const TAG_SIZE: usize = 2;
 const NUMBER_SIZE: usize = 4;

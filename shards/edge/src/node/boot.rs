@@ -212,8 +212,15 @@ pub(crate) fn make_journals(seats: &[Seat]) -> Result<(), StartError> {
         disk::make_directory(&directory)?;
         disk::remove_partial(&directory)?;
         match disk::load_superblock(&directory)? {
+            Some(Ok(found)) => {
+                is_planned(&found, seat.config.shard_count).map_err(|what| StartError::ForeignJournal {
+                    path: disk::superblock_path(&directory),
+                    what,
+                })?;
+                used = used.or(Some(found).filter(|found| found.boot_id > 0));
+            }
             // One that cannot be read is its own shard's business.
-            Some(found) => used = used.or(found.ok().filter(|found| found.boot_id > 0)),
+            Some(Err(_)) => {}
             None => missing.push((seat, directory)),
         }
     }
@@ -236,6 +243,13 @@ pub(crate) fn make_journals(seats: &[Seat]) -> Result<(), StartError> {
         make_journal(seat, &directory)?;
     }
     Ok(())
+}
+
+fn is_planned(superblock: &Superblock, planned: u16) -> Result<(), String> {
+    match superblock.shards {
+        old if old == planned => Ok(()),
+        old => Err(format!("its node had {old} shards and {planned} are planned (--shards {old})")),
+    }
 }
 
 fn make_journal(seat: &Seat, directory: &Path) -> Result<(), StartError> {
@@ -263,10 +277,7 @@ fn superblock_of(seat: &Seat, directory: &Path) -> Result<Superblock, StartError
     if superblock.uuid != uuid {
         return Err(foreign("it belongs to another site".into()));
     }
-    if superblock.shards != config.shard_count {
-        let (old, new) = (superblock.shards, config.shard_count);
-        return Err(foreign(format!("its node had {old} shards and {new} are planned (--shards {old})")));
-    }
+    is_planned(&superblock, config.shard_count).map_err(foreign)?;
     if superblock.shard != config.shard || superblock.generation != seat.journal.generation {
         let (shard, generation) = (superblock.shard, superblock.generation);
         return Err(foreign(format!(
