@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use crate::geometry::{Geometry, LogOffset};
 use crate::header::{BLOCK_HEADER_SIZE, BlockHeader, HeaderError};
 use crate::little::first_nonzero;
-use crate::medium::{FileSlot, FileSlotId, Medium, Window, read_whole};
+use crate::medium::{FileSlot, FileSlotId, Medium, Unreadable, Window, read_whole};
 use crate::recover::RecoverError;
 use crate::superblock::Superblock;
 
@@ -73,6 +73,8 @@ pub(crate) struct SegmentIndex {
     pub(crate) free: Vec<FileSlotId>,
     /// Files with something in them that is not ours or no longer readable.
     pub(crate) unknown: Vec<FileSlot>,
+    /// Of them, those parts of which the device refuses: the log may go on there.
+    pub(crate) refused: Vec<Unreadable>,
     pub(crate) file_count: usize,
     pub(crate) boots: Boots,
 }
@@ -97,6 +99,7 @@ impl SegmentIndex {
             segments: Vec::with_capacity(files.len()),
             free: Vec::new(),
             unknown: Vec::new(),
+            refused: Vec::new(),
             file_count: files.len(),
             boots: Boots::new(superblock),
         };
@@ -108,7 +111,10 @@ impl SegmentIndex {
                 None => match scanner.newest(medium, file, |_| true) {
                     Ok(sample) => index.add(file, sample, None)?,
                     Err(Empty::Zeros) => index.free.push(file.id),
-                    Err(Empty::Foreign) => index.unknown.push(*file),
+                    Err(Empty::Foreign(refused)) => {
+                        index.unknown.push(*file);
+                        index.refused.extend(refused);
+                    }
                 },
             }
         }
@@ -216,6 +222,7 @@ impl SegmentIndex {
                 self.segments.retain(|held| held.file != file.id);
                 self.free.retain(|free| *free != file.id);
                 self.unknown.retain(|unknown| unknown.id != file.id);
+                self.refused.retain(|refused| refused.file != file.id);
                 self.add(file, sample, None)?;
             }
         }
@@ -225,7 +232,8 @@ impl SegmentIndex {
 
 enum Empty {
     Zeros,
-    Foreign,
+    /// With what the device refused of it, if anything.
+    Foreign(Option<Unreadable>),
 }
 
 struct Scanner<'a> {
@@ -285,9 +293,10 @@ impl Scanner<'_> {
                 newest = Some(header);
             }
         }
-        blank = blank && window.unreadable.is_empty();
+        let refused = window.unreadable.first().copied();
+        blank = blank && refused.is_none();
         window.unreadable.clear();
         self.window = Some(window);
-        newest.ok_or(if blank { Empty::Zeros } else { Empty::Foreign })
+        newest.ok_or(if blank { Empty::Zeros } else { Empty::Foreign(refused) })
     }
 }

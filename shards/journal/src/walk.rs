@@ -11,7 +11,7 @@ use crate::damage::{Damage, DamageKind, TornTail};
 use crate::geometry::{Geometry, LogOffset};
 use crate::header::{BlockFlags, BlockHeader};
 use crate::index::SegmentIndex;
-use crate::medium::Medium;
+use crate::medium::{FileSlot, Medium};
 use crate::reader::{NO_BOUND, Reader};
 use crate::record::{BlockReader, Found, RecordRef, record_at};
 use crate::recover::{Cut, RecoverError, Recovered};
@@ -145,6 +145,7 @@ impl<'a> Walk<'a> {
             return Ok(false);
         }
         self.check_readable(header.offset, header.end())?;
+        self.check_strangers()?;
         // Where the writer had rolled to get here, the log ends where it rolled.
         self.at = self.at.max(header.prev).min(header.offset);
         if acknowledged {
@@ -240,6 +241,7 @@ impl<'a> Walk<'a> {
         } else if behind.is_none() {
             // The log seems to end here. No verdict, where the device refuses to say what stands here.
             self.check_readable(self.at, self.at.plus(u64::from(self.geometry.align)))?;
+            self.check_strangers()?;
             let ruin = self.reader.ruin(self.medium, self.at);
             self.found.torn_tail = ruin.map(|size| TornTail { at: self.at, size });
         }
@@ -251,6 +253,14 @@ impl<'a> Walk<'a> {
 
     fn check_readable(&self, from: LogOffset, to: LogOffset) -> Result<(), RecoverError> {
         match self.reader.refused(from, to) {
+            Some(bad) => Err(RecoverError::Unreadable { file: bad.file, at: bad.from, error: bad.error }),
+            None => Ok(()),
+        }
+    }
+
+    /// A file that nobody recognises because the device refuses to read it may be the segment that comes next.
+    fn check_strangers(&self) -> Result<(), RecoverError> {
+        match self.reader.index.refused.first() {
             Some(bad) => Err(RecoverError::Unreadable { file: bad.file, at: bad.from, error: bad.error }),
             None => Ok(()),
         }
@@ -304,7 +314,8 @@ impl<'a> Walk<'a> {
             return;
         }
         let whole = u64::from(self.geometry.segment_size);
-        for file in self.reader.index.unknown.iter().filter(|file| file.len == whole) {
+        let refused = |file: &FileSlot| self.reader.index.refused.iter().any(|bad| bad.file == file.id);
+        for file in self.reader.index.unknown.iter().filter(|file| file.len == whole && !refused(file)) {
             self.found.unknown.retain(|unknown| *unknown != file.id);
             self.found.free.push(file.id);
         }

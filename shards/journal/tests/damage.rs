@@ -470,6 +470,35 @@ fn a_device_error_inside_the_log_is_named_and_one_at_its_end_refuses_to_open() {
     assert!(matches!(error, RecoverError::Unreadable { .. }), "{error}");
 }
 
+/// The newest segment may be a file of which no header can be read: it is not taken for one that holds nothing.
+#[test]
+fn a_device_error_on_all_of_the_newest_segment_refuses_to_open() {
+    let mut chance = Chance(1);
+    let mut rig = Rig::running(geometry(512));
+    let size = u64::from(rig.superblock.geometry.segment_size);
+    let mut blocks = Vec::new();
+    while rig.disk.files.len() < 2 || blocks.len() < 3 {
+        blocks.push(rig.block(&mut chance, 5, 600));
+    }
+    let newest = rig.disk.files.len() as u32 - 1;
+    for refused in [vec![(newest, 0, size)], vec![(newest, 0, 512)]] {
+        rig.disk.refused = refused;
+        let found = recover(&mut rig.disk, &rig.superblock, &KERNEL, &mut |_| {});
+        // With one unit refused the block behind it may still tell; then the damage is named.
+        match found {
+            Err(RecoverError::Unreadable { file, .. }) => assert_eq!(file.0, newest),
+            Ok(recovered) => {
+                assert!(!recovered.damage.is_empty() && !recovered.free.iter().any(|free| free.0 == newest))
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    rig.disk.refused = vec![(newest, 0, size)];
+    let error = recover(&mut rig.disk, &rig.superblock, &KERNEL, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, RecoverError::Unreadable { .. }), "{error}");
+    assert!(error.to_string().contains("nothing says whether the log goes on"), "{error}");
+}
+
 #[test]
 fn a_newer_block_format_is_refused_with_one_sentence() {
     let mut rig = Rig::running(geometry(512));
