@@ -152,8 +152,13 @@ impl Tail {
     }
 
     fn look(&mut self, medium: &mut dyn Medium, depth: Depth) -> Result<(), TailError> {
-        let index = SegmentIndex::build(medium, &self.superblock, depth).map_err(TailError::Journal)?;
+        let mut index = SegmentIndex::build(medium, &self.superblock, depth).map_err(TailError::Journal)?;
         let wanted = self.superblock.geometry.segment_of(self.cursor);
+        if depth == Depth::FirstHeaders && index.all().first().is_some_and(|oldest| oldest.segment > wanted) {
+            // A first header that damage took looks like a segment that is used for something else by now.
+            index =
+                SegmentIndex::build(medium, &self.superblock, Depth::Whole).map_err(TailError::Journal)?;
+        }
         if let Some(oldest) = index.all().first()
             && oldest.segment > wanted
         {

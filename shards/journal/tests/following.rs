@@ -101,6 +101,23 @@ fn a_follower_names_damage_and_goes_on() {
     assert_eq!(said.len(), all - lost - 1);
 }
 
+/// The oldest segment with a damaged first header is still there: only that block is lost.
+#[test]
+fn a_damaged_first_header_of_the_oldest_segment_is_not_taken_for_a_recycled_one() {
+    let mut chance = Chance(5);
+    let mut rig = Rig::running(geometry(512));
+    let blocks: Vec<Block> = (0..60).map(|_| rig.block(&mut chance, 8, 900)).collect();
+    assert!(rig.disk.files.len() > 1, "there are later segments");
+    let durable = rig.writer().durable();
+    rig.flip(blocks[0].offset, 1);
+    let mut tail = Tail::new(&rig.superblock, rig.superblock.geometry.first());
+    let (said, damage) = drain(&mut tail, &mut rig, durable);
+    assert_eq!(damage.len(), 1, "{damage:?}");
+    assert_eq!((damage[0].from, damage[0].to), (blocks[0].offset, blocks[0].end));
+    let all: usize = blocks[1..].iter().map(|block| block.said.len()).sum();
+    assert_eq!(said.len(), all);
+}
+
 #[test]
 fn a_follower_whose_segments_were_recycled_is_told_so() {
     let mut chance = Chance(4);
