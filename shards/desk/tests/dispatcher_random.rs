@@ -113,6 +113,8 @@ struct World {
     loads: BTreeMap<u64, u16>,
     /// Who refused what in this round, and when it was last refused.
     refused: BTreeMap<u64, (BTreeSet<u64>, u64)>,
+    /// Of them, those since the round began.
+    this_round: BTreeMap<u64, BTreeSet<u64>>,
     /// The wait that the dispatcher was told of last.
     waits: BTreeMap<u64, u32>,
     /// Those that wait anew since they were refused, or told a place. The dispatcher may or may not have been able to see that.
@@ -146,6 +148,7 @@ impl World {
             rows: BTreeMap::new(),
             positions: BTreeMap::new(),
             loads: BTreeMap::new(),
+            this_round: BTreeMap::new(),
             refused: BTreeMap::new(),
             waits: BTreeMap::new(),
             renewed: BTreeSet::new(),
@@ -231,9 +234,12 @@ impl World {
                 let (who, c) = (agent.bits() as u64, number_of(c));
                 assert!(self.offers.values().all(|&(to, _)| to != who), "one offer per agent");
                 assert_eq!(self.offers.insert(c, (who, offer)), None, "one offer per conversation");
-                if let Some((by, at)) = self.refused.get(&c)
+                // An offer after the round's end begins another one: who refused before is not kept from it.
+                if self.refused.get(&c).is_none_or(|(_, at)| *at + u64::from(TTL) <= self.now) {
+                    self.this_round.remove(&c);
+                }
+                if let Some(by) = self.this_round.get(&c)
                     && !self.renewed.contains(&c)
-                    && *at + u64::from(TTL) > self.now
                 {
                     assert!(!by.contains(&who), "{c} was offered to {who} twice in a round");
                 }
@@ -271,6 +277,7 @@ impl World {
         let (by, at) = self.refused.entry(c).or_default();
         by.insert(who);
         *at = self.now;
+        self.this_round.entry(c).or_default().insert(who);
         self.renewed.remove(&c);
     }
 
@@ -591,4 +598,67 @@ proptest! {
         prop_assert_eq!(world.queue(), expected);
         world.all_are_served();
     }
+}
+
+/// A refusal in the second round was taken for one of the first.
+#[test]
+fn a_second_round_asks_again_whoever_refused_in_the_first() {
+    let steps: &[(u8, u8, u8, u8)] = &[
+        (84, 0, 0, 0),
+        (177, 56, 43, 7),
+        (148, 0, 0, 0),
+        (32, 0, 26, 0),
+        (0, 0, 115, 0),
+        (8, 8, 0, 0),
+        (168, 46, 0, 0),
+        (148, 0, 0, 0),
+        (0, 0, 0, 0),
+        (180, 0, 0, 0),
+        (116, 0, 0, 0),
+        (96, 0, 101, 0),
+        (212, 0, 0, 0),
+        (52, 0, 0, 0),
+        (101, 22, 0, 0),
+        (148, 0, 0, 0),
+        (113, 65, 52, 31),
+        (148, 0, 0, 0),
+        (40, 22, 0, 0),
+        (116, 0, 0, 0),
+        (84, 0, 0, 0),
+        (37, 11, 0, 0),
+        (104, 54, 0, 0),
+        (95, 0, 0, 1),
+        (40, 47, 0, 0),
+        (212, 0, 0, 0),
+        (108, 205, 198, 193),
+        (24, 96, 163, 55),
+        (174, 161, 157, 175),
+        (77, 17, 60, 25),
+        (164, 251, 5, 176),
+        (203, 26, 110, 0),
+        (146, 107, 140, 159),
+        (96, 123, 230, 116),
+        (98, 63, 69, 95),
+        (185, 142, 233, 220),
+        (106, 164, 184, 35),
+        (6, 141, 243, 204),
+        (39, 224, 222, 28),
+        (40, 156, 66, 13),
+        (76, 212, 152, 22),
+        (91, 251, 147, 25),
+        (254, 190, 165, 174),
+        (177, 74, 70, 200),
+        (92, 145, 67, 201),
+        (125, 99, 123, 187),
+        (65, 103, 208, 10),
+        (221, 143, 2, 223),
+        (243, 62, 158, 25),
+        (60, 103, 172, 116),
+        (157, 203, 208, 14),
+    ];
+    let mut world = World::new();
+    for &step in steps {
+        world.step(false, step);
+    }
+    world.all_are_served();
 }

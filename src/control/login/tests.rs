@@ -105,6 +105,11 @@ fn a_new_password_counts_from_the_next_login_on() {
         let rig = Rig::new(600).await;
         rig.store.set_password("agent@localhost", &password::hash("a better one").unwrap()).await.unwrap();
         assert_eq!(rig.login("192.0.2.1:1", "agent@localhost", &rig.password).await.0, 401);
+        // The shards still refuse tickets of the new epoch.
+        assert_eq!(rig.login("192.0.2.1:1", "agent@localhost", "a better one").await.0, 503);
+        let config = Config::load(None, std::iter::empty(), Layer::default()).unwrap();
+        let known = rig.store.known().await.unwrap();
+        rig.settings.set(Arc::new(known.with(&config, Some(&rig.settings.get()))));
         let (status, body, _) = rig.login("192.0.2.1:1", "agent@localhost", "a better one").await;
         assert_eq!(status, 200);
         let now_s = rig.now.load(Ordering::Relaxed) / 1_000;
