@@ -271,7 +271,8 @@ impl Client {
             }
             Some("goaway") => {
                 let after = Duration::from_millis(d["after_ms"].as_u64().unwrap_or(1_000));
-                self.come_back_at = Some(Instant::now() + after + self.chance.time(after));
+                // The server has spread it already.
+                self.come_back_at = Some(Instant::now() + after);
             }
             Some("history_lost") => {
                 add(&self.world.counts.lost, 1);
