@@ -4,7 +4,8 @@ mod conversation_support;
 
 use conversation_support::{World, hash_of};
 use ringdesk_desk::conversation::{
-    ApplyError, Assign, Close, Party, REMEMBERED_PER_DEVICE, Refusal, Say, StartDecision, Status, Who,
+    ApplyError, Assign, Close, DEVICES_MAX, Party, REMEMBERED_PER_DEVICE, Refusal, Say, StartDecision,
+    Status, Who,
 };
 use ringdesk_desk::encode::{AuthorKind, EventWhat};
 use ringdesk_desk::record::{Cursor, Message, Record};
@@ -276,6 +277,29 @@ fn full_memory_refuses_starts_first_and_messages_later_and_repetitions_never() {
     assert!(start_refused_at.unwrap() < (1 << 20) - (1 << 20) / 9);
     assert!(matches!(world.say(ix, Who::Visitor, false, 1, cid - 1, &body), Ok(Say::Known { .. })));
     assert!(matches!(world.start(0, 1, 1_000), Ok(StartDecision::Returns { is_repeated: true, .. })));
+    // A change of state has a reserve: what takes no more words can still be taken and closed.
+    assert!(matches!(world.accept(ix, 0, 0, 2, 1), Ok(Assign::New { .. })));
+    assert!(matches!(world.close(ix, Who::Agent(world.agents[0]), 2, 2), Ok(Close::New { .. })));
+    // Nothing that a visitor says, not even to have it opened again, may use it.
+    assert_eq!(world.say(ix, Who::Visitor, false, 1, cid, &body), Err(Refusal::Overloaded));
+}
+
+/// With a new device each time he would fill the table that agents' devices need too.
+#[test]
+fn a_visitor_of_many_devices_does_not_keep_agents_out() {
+    let mut world = World::new(ROOM);
+    let ix = world.begin(0);
+    let mut devices = 1;
+    while world.say(ix, Who::Visitor, false, 1_000 + devices, 1, "x").is_ok() {
+        devices += 1;
+        assert!(devices <= u128::from(DEVICES_MAX), "he is stopped");
+    }
+    assert_eq!(devices - 1, u128::from(DEVICES_MAX) / 4, "a quarter");
+    assert!(matches!(world.say(ix, Who::Visitor, false, 1_001, 2, "known"), Ok(Say::New { .. })));
+    assert!(matches!(world.accept(ix, 0, 0, 7, 1), Ok(Assign::New { .. })));
+    let agent = Who::Agent(world.agents[0]);
+    assert!(matches!(world.say(ix, agent, false, 8, 1, "from another browser"), Ok(Say::New { .. })));
+    assert!(matches!(world.close(ix, agent, 9, 1), Ok(Close::New { .. })));
 }
 
 #[test]
