@@ -153,8 +153,8 @@ settings! {
         request_rate: u32 = "50" [1..=100_000] hot;
         /// All other requests a session may make at once.
         request_burst: u32 = "200" [1..=1_000_000] hot;
-        /// Refusals for rate in a row after which the socket is closed with 4111.
-        rate_strikes: u16 = "100" [1..=10_000] hot;
+        /// Refusals for rate in a row after which the socket is closed with 4111. A shard counts them in one byte.
+        rate_strikes: u16 = "100" [1..=255] hot;
         /// Bytes waiting for a socket above which it is behind and pulls later, in KiB.
         outbox_kib: u32 = "256" [64..=16_384] hot;
         /// Logins per minute from one address (IPv6: one /64), and twice as many at once.

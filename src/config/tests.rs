@@ -152,6 +152,14 @@ fn every_bound_is_kept_on_both_sides() {
     assert!(bounded >= 20, "{bounded}");
 }
 
+/// A shard counts strikes in one byte: a higher bound would be taken and mean another one.
+#[test]
+fn more_strikes_than_a_shard_counts_are_refused() {
+    let with = |strikes: u32| load(&format!("[limits]\nmessage_rate = 7\nrate_strikes = {strikes}\n"), &[]);
+    assert_eq!(with(255).unwrap().limits.rate_strikes, 255);
+    assert_eq!(with(256).unwrap_err(), ["ringdesk.toml:3: limits.rate_strikes: must be from 1 to 255"]);
+}
+
 #[test]
 fn a_file_that_is_not_there_and_one_that_is_no_toml_are_told() {
     let missing =
