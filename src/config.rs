@@ -13,7 +13,7 @@ mod template;
 pub(crate) use complaint::{Complaint, Complaints, Place};
 pub(crate) use kind::{Durability, LogFormat, LogLevel, Mib, Sync};
 pub(crate) use layer::Layer;
-pub(crate) use list::{Config, SETTINGS};
+pub(crate) use list::{Config, SETTINGS, Setting};
 pub(crate) use template::{effective, template};
 
 use std::path::Path;
@@ -42,6 +42,18 @@ impl Config {
             config.check(&layers, &mut complaints);
         }
         if complaints.is_empty() { Ok(config) } else { Err(Complaints(complaints)) }
+    }
+
+    /// What is in effect when `fresh` is read beside a running server: what is hot as it says, what is cold as it was. And the cold settings that
+    /// `fresh` would have otherwise: those are what a restart would change, however often it is read meanwhile.
+    pub(crate) fn taken_over(&self, mut fresh: Config) -> (Config, Vec<&'static Setting>) {
+        let cold = SETTINGS.iter().filter(|setting| !setting.hot);
+        let waiting: Vec<&Setting> =
+            cold.filter(|setting| setting.show(&fresh) != setting.show(self)).collect();
+        for setting in &waiting {
+            setting.copy(&mut fresh, self);
+        }
+        (fresh, waiting)
     }
 
     /// Bounds that concern two settings at once.

@@ -223,8 +223,31 @@ fn sighup_takes_over_what_is_hot_and_names_what_is_not() {
     plane_support::eventually("the refusal", || {
         log().contains("ringdesk.toml:2: session.heartbeat_ms: must be from 1s to 55s")
     });
-    assert!(log().contains("server.shards has changed and needs a restart"), "{}", log());
+    let named = |name: &str| log().matches(&format!("{name} has changed and needs a restart")).count();
+    assert_eq!(named("server.shards"), 1, "{}", log());
     assert_eq!(heartbeat(), 31_000);
+
+    // A cold one outside [server] and [storage]: named at every reload, and not taken over by the next life of the control plane.
+    let tight = |heartbeat: u32| {
+        let text = format!("[session]\nheartbeat_ms = \"{heartbeat}s\"\n[limits]\nlogin_rate = 1\n");
+        std::fs::write(&path, text).unwrap();
+        server.signal("HUP");
+    };
+    for (time, seconds) in [(1, 32), (2, 33)] {
+        tight(seconds);
+        plane_support::eventually("the reload", || heartbeat() == u64::from(seconds) * 1_000);
+        assert_eq!(named("limits.login_rate"), time, "{}", log());
+    }
+    assert!(log().contains("limits.login_rate has changed and needs a restart; until then it is 30"));
+    assert_eq!(server.admin_post("/admin/restart-control", &[], "").status, 202);
+    plane_support::eventually("the next life", || server.metric("ringdesk_control_starts_total") >= 2.0);
+    for _ in 0..4 {
+        assert_eq!(server.login("agent@localhost", "wrong").status, 401, "one a minute is not in effect");
+    }
+    std::fs::write(&path, "[session]\nheartbeat_ms = \"34s\"\n").unwrap();
+    server.signal("HUP");
+    plane_support::eventually("the reload", || heartbeat() == 34_000);
+    assert_eq!(named("limits.login_rate"), 2, "it was put back");
     server.stop();
 }
 

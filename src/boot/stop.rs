@@ -9,7 +9,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::cli::Overrides;
-use crate::config::SETTINGS;
 use crate::control::{Shared, Stage};
 use crate::exit::Exit;
 
@@ -127,15 +126,18 @@ async fn wind_down(shared: &Shared, control_ended: oneshot::Receiver<()>) -> boo
 fn reload(shared: &Shared, overrides: &Overrides) {
     match overrides.clone().load() {
         Err(complaints) => log::error!("the configuration is wrong: {complaints}"),
-        Ok(mut fresh) => {
+        Ok(fresh) => {
             let mut config = shared.config.write().unwrap_or_else(PoisonError::into_inner);
-            for setting in SETTINGS.iter().filter(|s| !s.hot && s.show(&fresh) != s.show(&config)) {
-                log::warn!("{}.{} has changed and needs a restart", setting.section, setting.key);
+            let (taken, waiting) = config.taken_over(fresh);
+            for setting in waiting {
+                log::warn!(
+                    "{}.{} has changed and needs a restart; until then it is {}",
+                    setting.section,
+                    setting.key,
+                    setting.show(&taken)
+                );
             }
-            // What is cold stays as it is in effect.
-            fresh.server = config.server.clone();
-            fresh.storage = config.storage.clone();
-            *config = Arc::new(fresh);
+            *config = Arc::new(taken);
             drop(config);
             shared.end.reload.notify_one();
             log::info!("the configuration was read again");

@@ -25,6 +25,8 @@ pub(crate) struct Setting {
     pub(crate) doc: &'static [&'static str],
     /// The effective value as it is written in the file.
     show: fn(&Config) -> String,
+    /// Copies the value of the second into the first.
+    copy: fn(&mut Config, &Config),
 }
 
 impl Setting {
@@ -35,6 +37,10 @@ impl Setting {
     /// The effective value as it is written in the file.
     pub(crate) fn show(&self, config: &Config) -> String {
         (self.show)(config)
+    }
+    /// Gives `into` the value that `from` has.
+    pub(super) fn copy(&self, into: &mut Config, from: &Config) {
+        (self.copy)(into, from);
     }
 }
 
@@ -111,6 +117,7 @@ macro_rules! settings {
                 hot: stringify!($heat).len() == "hot".len(),
                 doc: &[$($doc),*],
                 show: |config| Kind::show(&config.$section.$key),
+                copy: |into, from| into.$section.$key = Clone::clone(&from.$section.$key),
             },)*)*
         ]);
     };

@@ -232,6 +232,67 @@ fn bounds_that_concern_two_settings_are_kept() {
     );
 }
 
+#[test]
+fn what_is_cold_stays_in_effect_and_is_named_until_a_restart_or_until_it_is_put_back() {
+    let names = |waiting: Vec<&Setting>| -> Vec<String> {
+        waiting.iter().map(|setting| format!("{}.{}", setting.section, setting.key)).collect()
+    };
+    let start = load("[limits]\nlogin_rate = 7\n", &[]).unwrap();
+    let text = "[server]\nshards = 3\n[limits]\nlogin_rate = 9\nmessage_rate = 8\n[log]\nformat = \"json\"\n";
+    let mut in_effect = start.clone();
+    for _ in 0..3 {
+        let (taken, waiting) = in_effect.taken_over(load(text, &[]).unwrap());
+        assert_eq!(names(waiting), ["server.shards", "limits.login_rate", "log.format"]);
+        assert_eq!((taken.limits.login_rate, taken.server.shards), (7, 0));
+        assert_eq!((taken.log.format, taken.limits.message_rate), (LogFormat::Text, 8));
+        in_effect = taken;
+    }
+    let (taken, waiting) = in_effect.taken_over(start.clone());
+    assert!(names(waiting).is_empty());
+    assert_eq!(taken, start, "put back, and the hot one too");
+}
+
+#[test]
+fn every_setting_is_either_taken_over_or_named() {
+    let (before, mut after) = (default(), default());
+    for setting in SETTINGS.iter() {
+        let value = match (setting.section, setting.key) {
+            ("server", "listen") => "\"127.0.0.1:8081\"",
+            ("server", "admin_listen") => "\"127.0.0.1:9101\"",
+            ("storage", "data_dir") => "\"elsewhere\"",
+            ("storage", "durability") => "\"memory\"",
+            ("storage", "sync") => "\"direct\"",
+            ("storage", "journal_budget_mb") => "8192",
+            ("security", "origins") => "[\"https://a.example\"]",
+            ("log", "level") => "\"warn\"",
+            ("log", "format") => "\"json\"",
+            _ => setting.bounds.as_ref().expect("numbers have bounds").1.as_str(),
+        };
+        let value = if value.starts_with(['"', '[']) || value.parse::<u64>().is_ok() {
+            value.to_owned()
+        } else {
+            format!("\"{value}\"")
+        };
+        let room = if setting.key == "shards" { "[storage]\nsegment_mb = 1\n" } else { "" };
+        let changed =
+            load(&format!("[{}]\n{} = {value}\n{room}", setting.section, setting.key), &[]).unwrap();
+        let (taken, waiting) = before.taken_over(changed.clone());
+        let named = waiting.iter().any(|named| named.key == setting.key && named.section == setting.section);
+        assert_eq!(named, !setting.hot, "{}.{}", setting.section, setting.key);
+        assert_eq!(
+            setting.show(&taken) == setting.show(&before),
+            named,
+            "{}.{}",
+            setting.section,
+            setting.key
+        );
+        setting.copy(&mut after, &changed);
+    }
+    let (taken, waiting) = before.taken_over(after.clone());
+    assert_eq!(waiting.len(), SETTINGS.iter().filter(|setting| !setting.hot).count());
+    assert!(after.taken_over(taken).1.len() == waiting.len(), "the same ones the other way round");
+}
+
 /// The table of docs/operations.md.
 fn table() -> String {
     let mut out =
