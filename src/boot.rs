@@ -20,8 +20,8 @@ use crate::config::{Config, Durability, Sync};
 use crate::control::{self, AdminKey, Counts, Current, Ports, Shared, Stage};
 use crate::exit::Exit;
 use crate::followers::{Journal, Progress};
-use crate::store::{FirstLogin, Known, SettingsFile, Store, StoreError};
-use crate::verbs::{complain, say};
+use crate::store::{Known, SettingsFile, Store, StoreError};
+use crate::verbs::{complain, say, try_say};
 use desk::settings::Settings;
 
 /// A message on the echo path, unless a flag says otherwise: the product's own bound.
@@ -59,7 +59,8 @@ struct Refusal {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Refusal {
-        Refusal { cause: error.to_string(), exit: Exit::Store }
+        let exit = if matches!(error, StoreError::Untold(_)) { Exit::Failed } else { Exit::Store };
+        Refusal { cause: error.to_string(), exit }
     }
 }
 
@@ -92,10 +93,14 @@ fn run(config: Config, overrides: Overrides, echo: EchoArgs) -> Result<Exit, Ref
             edge::node::lock(data_dir)?
         }
     };
-    let (settings, login) = settings(&config, &clock)?;
-    if let Some(login) = &login {
-        say(&announce::login(login));
-    }
+    let mut told = false;
+    let settings = settings(&config, &clock, &mut told).map_err(|error| {
+        let mut refusal = Refusal::from(error);
+        if told {
+            refusal.cause.push_str("\nthe login above holds unless the next start tells another one");
+        }
+        refusal
+    })?;
     let admin_key = AdminKey::open(&config.storage.data_dir)?;
     let settings = Arc::new(settings);
     let running = start_shards(&config, &layout, &echo, &settings, lock)?;
@@ -112,27 +117,29 @@ fn make_data_dir(path: &Path) -> Result<(), Refusal> {
     })
 }
 
-/// The settings to start with: the durable copy with the configuration laid over it; at the first start, or when the copy is gone, from control.db.
-fn settings(config: &Config, clock: &Clock) -> Result<(Settings, Option<FirstLogin>), StoreError> {
+/// The settings to start with: the durable copy with the configuration laid over it; at the first start, or when the copy is gone, from control.db. At the
+/// first start the login is told, and `told` says so even if something fails then.
+fn settings(config: &Config, clock: &Clock, told: &mut bool) -> Result<Settings, StoreError> {
     let data_dir = &config.storage.data_dir;
     let file = SettingsFile::new(data_dir);
     let last = file.read()?;
-    let (settings, login) = match &last {
-        Some(last) => (Known::of(last).with(config, Some(last)), None),
+    let settings = match &last {
+        Some(last) => Known::of(last).with(config, Some(last)),
         None => on_a_runtime(async {
             let store = Store::open(data_dir).await?;
-            let login = store.first_start(clock.wall_ms(), config.routing.capacity).await?;
+            let tell = |login: &_| try_say(&announce::login(login)).inspect(|()| *told = true);
+            store.first_start(clock.wall_ms(), config.routing.capacity, tell).await?;
             let mut settings = store.known().await?.with(config, None);
             settings.version += store.settings_version().await?;
             store.keep_settings_version(settings.version).await?;
             store.close().await;
-            Ok((settings, login))
+            Ok(settings)
         })?,
     };
     if last.as_ref() != Some(&settings) {
         file.write(&settings)?;
     }
-    Ok((settings, login))
+    Ok(settings)
 }
 
 /// Runs something short on a runtime of its own.

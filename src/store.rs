@@ -41,6 +41,8 @@ pub(crate) enum StoreError {
     File(PathBuf, std::io::Error),
     /// A row holds what this server never writes.
     Row(&'static str),
+    /// The first login cannot be told.
+    Untold(std::io::Error),
     /// The system has no randomness.
     Random(getrandom::Error),
 }
@@ -60,6 +62,10 @@ impl fmt::Display for StoreError {
                 write!(f, "{}: {error}; look at its permissions and at the room on the disk", path.display())
             }
             StoreError::Row(what) => write!(f, "control.db holds {what}; put a backup in its place"),
+            StoreError::Untold(error) => write!(
+                f,
+                "standard output: {error}; the first login cannot be told, so nothing was made: start again where standard output can be written"
+            ),
             StoreError::Random(error) => write!(f, "no randomness: {error}"),
         }
     }

@@ -20,8 +20,13 @@ use crate::store::{NewAgent, Store, StoreError};
 
 /// Writes to standard output; a reader that went away is no error of ours.
 pub(crate) fn say(text: &str) {
+    let _ = try_say(text);
+}
+
+/// Writes to standard output what must not be lost.
+pub(crate) fn try_say(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }
 
 /// One error, as people read it.

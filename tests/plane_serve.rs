@@ -65,6 +65,31 @@ fn it_tells_where_it_is_serves_and_stops_and_the_second_start_is_the_same_server
 }
 
 #[test]
+fn the_first_login_is_told_before_anything_of_that_start_can_fail() {
+    let scratch = Scratch::new();
+    let serve = ["serve", "--data-dir", "data", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    // Nowhere to tell it: it is not made.
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let said = ringdesk(&scratch.0).args(serve).stdout(full).stderr(Stdio::piped()).output().unwrap();
+    let errors = String::from_utf8(said.stderr).unwrap();
+    assert_eq!(said.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("the first login cannot be told, so nothing was made"), "{errors}");
+
+    // The account is made, and what comes behind it fails.
+    let in_the_way = scratch.0.join("data/settings.bin.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let (status, text, errors) = output(ringdesk(&scratch.0).args(serve));
+    assert_eq!(status, Some(4), "{errors}");
+    let (email, password) = text.trim().strip_prefix("login: ").unwrap().split_once("  password: ").unwrap();
+    assert!(errors.contains("the login above holds unless the next start tells another one"), "{errors}");
+    std::fs::remove_dir(&in_the_way).unwrap();
+    let server = Server::start(&scratch.0, &[]);
+    assert_eq!(server.login, None);
+    assert_eq!(server.login(email, password).status, 200);
+    server.stop();
+}
+
+#[test]
 fn metrics_pass_promtool_and_show_shards_followers_and_http() {
     let scratch = Scratch::new();
     let server = Server::start(&scratch.0, &["--shards", "2"]);

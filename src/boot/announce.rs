@@ -10,7 +10,7 @@ use super::Layout;
 use crate::config::{Config, Durability};
 use crate::store::FirstLogin;
 
-/// The first login. Told before the shards start, so that it is not lost if they cannot.
+/// The first login. Told before it is kept, so that it is not lost whatever fails.
 pub(super) fn login(login: &FirstLogin) -> String {
     format!("login: {}  password: {}\n", login.email, login.password)
 }

@@ -8,7 +8,7 @@ use crate::password;
 /// The first agent's address; he changes it when administration exists.
 const FIRST_EMAIL: &str = "agent@localhost";
 
-/// Told once, at the start that made it.
+/// Told once, by the start that makes it.
 pub(crate) struct FirstLogin {
     /// The address.
     pub(crate) email: &'static str,
@@ -18,10 +18,14 @@ pub(crate) struct FirstLogin {
 
 impl Store {
     /// Makes what a server needs, if nothing is there yet. All of it or nothing.
+    ///
+    /// The login is told before it is kept: whatever fails, at whatever moment, no account is left whose password nobody was told. Words about an account
+    /// that was not made are the smaller evil: the next start makes one and tells it.
     pub(crate) async fn first_start(
         &self,
         now_ms: u64,
         capacity: u16,
+        tell: impl FnOnce(&FirstLogin) -> std::io::Result<()>,
     ) -> Result<Option<FirstLogin>, StoreError> {
         let failed = |error| self.failed(error);
         if self.has_site().await? {
@@ -75,6 +79,7 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
+        tell(&login).map_err(StoreError::Untold)?;
         transaction.commit().await.map_err(failed)?;
         Ok(Some(login))
     }

@@ -21,7 +21,7 @@ fn the_first_start_makes_a_site_an_inbox_a_key_and_somebody_who_may_log_in() {
     let scratch = Scratch::new();
     run(async {
         let store = Store::open(&scratch.0).await.unwrap();
-        let login = store.first_start(1_000, 7).await.unwrap().unwrap();
+        let login = store.first_start(1_000, 7, |_| Ok(())).await.unwrap().unwrap();
         let account = store.account("AGENT@localhost").await.unwrap().unwrap();
         assert!(password::verify(&login.password, Some(&account.password)));
         assert_eq!((account.name.as_str(), account.session_epoch), ("Agent", 0));
@@ -33,8 +33,38 @@ fn the_first_start_makes_a_site_an_inbox_a_key_and_somebody_who_may_log_in() {
 
         // The second start makes nothing, whatever process does it.
         let store = Store::open(&scratch.0).await.unwrap();
-        assert!(store.first_start(2_000, 7).await.unwrap().is_none());
+        assert!(store.first_start(2_000, 7, |_| Ok(())).await.unwrap().is_none());
         assert_eq!(store.known().await.unwrap().with(&config(), None), settings);
+    });
+}
+
+#[test]
+fn no_account_is_left_whose_password_nobody_was_told() {
+    let scratch = Scratch::new();
+    run(async {
+        let store = Store::open(&scratch.0).await.unwrap();
+        let refused = store.first_start(1_000, 7, |_| Err(std::io::Error::other("the screen is full"))).await;
+        assert!(matches!(refused, Err(StoreError::Untold(_))));
+        assert_eq!(store.account("agent@localhost").await.unwrap(), None);
+
+        // While it is being told, nobody else sees anything of it: a power cut here leaves nothing behind.
+        let folder = scratch.0.clone();
+        let seen_meanwhile = move || {
+            run(async {
+                Store::open_existing(&folder).await.unwrap().account("agent@localhost").await.unwrap()
+            })
+        };
+        let mut told = String::new();
+        let login = store
+            .first_start(2_000, 7, |login| {
+                told.clone_from(&login.password);
+                assert_eq!(std::thread::spawn(seen_meanwhile).join().unwrap(), None);
+                Ok(())
+            })
+            .await;
+        assert_eq!(login.unwrap().unwrap().password, told);
+        let account = store.account("agent@localhost").await.unwrap().unwrap();
+        assert!(password::verify(&told, Some(&account.password)));
     });
 }
 
@@ -44,7 +74,7 @@ fn two_installations_have_nothing_in_common() {
     let of = |scratch: &Scratch| {
         run(async {
             let store = Store::open(&scratch.0).await.unwrap();
-            let login = store.first_start(1_000, 7).await.unwrap().unwrap();
+            let login = store.first_start(1_000, 7, |_| Ok(())).await.unwrap().unwrap();
             (login.password, store.known().await.unwrap().with(&config(), None))
         })
     };
@@ -61,7 +91,7 @@ fn settings_come_back_from_their_copy_and_the_version_rises_only_with_a_change()
     assert_eq!(file.read().unwrap(), None);
     run(async {
         let store = Store::open(&scratch.0).await.unwrap();
-        store.first_start(1_000, 7).await.unwrap();
+        store.first_start(1_000, 7, |_| Ok(())).await.unwrap();
         let first = store.known().await.unwrap().with(&config(), None);
         file.write(&first).unwrap();
         assert_eq!(file.read().unwrap(), Some(first.clone()));
@@ -84,7 +114,7 @@ fn a_damaged_copy_is_not_taken() {
     let file = SettingsFile::new(&scratch.0);
     run(async {
         let store = Store::open(&scratch.0).await.unwrap();
-        store.first_start(1_000, 7).await.unwrap();
+        store.first_start(1_000, 7, |_| Ok(())).await.unwrap();
         file.write(&store.known().await.unwrap().with(&config(), None)).unwrap();
     });
     let path = scratch.0.join("settings.bin");
@@ -100,7 +130,7 @@ fn a_new_password_ends_sessions_and_is_seen_as_a_change() {
     let scratch = Scratch::new();
     run(async {
         let store = Store::open(&scratch.0).await.unwrap();
-        store.first_start(1_000, 7).await.unwrap();
+        store.first_start(1_000, 7, |_| Ok(())).await.unwrap();
         let before = store.changes().await.unwrap();
         let hash = password::hash("another password").unwrap();
         assert!(store.set_password("agent@localhost", &hash).await.unwrap());
@@ -124,7 +154,7 @@ fn an_agent_is_added_once_and_is_seen_as_a_change() {
             capacity: 500,
         };
         assert!(matches!(store.add_agent(&new, 1_000).await, Err(StoreError::Row("no site"))));
-        store.first_start(1_000, 7).await.unwrap();
+        store.first_start(1_000, 7, |_| Ok(())).await.unwrap();
         let before = store.changes().await.unwrap();
         assert!(store.add_agent(&new, 2_000).await.unwrap());
         assert!(store.changes().await.unwrap() > before);
@@ -213,7 +243,7 @@ fn secrets_do_not_show() {
     let scratch = Scratch::new();
     let settings: Settings = run(async {
         let store = Store::open(&scratch.0).await.unwrap();
-        store.first_start(1_000, 7).await.unwrap();
+        store.first_start(1_000, 7, |_| Ok(())).await.unwrap();
         store.known().await.unwrap().with(&config(), None)
     });
     assert!(format!("{settings:?}").contains("redacted"));

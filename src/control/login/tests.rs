@@ -26,7 +26,7 @@ impl Rig {
     async fn new(per_address: u32) -> Rig {
         let scratch = Scratch::new();
         let store = Store::open(&scratch.0).await.unwrap();
-        let password = store.first_start(0, 5).await.unwrap().unwrap().password;
+        let password = store.first_start(0, 5, |_| Ok(())).await.unwrap().unwrap().password;
         let config = Config::load(None, std::iter::empty(), Layer::default()).unwrap();
         let settings = Arc::new(Current::new(Arc::new(store.known().await.unwrap().with(&config, None))));
         let now = Arc::new(AtomicU64::new(1_760_000_000_000));

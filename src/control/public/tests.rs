@@ -13,7 +13,7 @@ use crate::store::Store;
 async fn rig() -> (Scratch, Router, InboxId) {
     let scratch = Scratch::new();
     let store = Store::open(&scratch.0).await.unwrap();
-    store.first_start(0, 5).await.unwrap();
+    store.first_start(0, 5, |_| Ok(())).await.unwrap();
     let config = Config::load(None, std::iter::empty(), Layer::default()).unwrap();
     let settings = store.known().await.unwrap().with(&config, None);
     let inbox = settings.inboxes[0].id;
