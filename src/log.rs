@@ -12,9 +12,10 @@ struct Lines {
     format: LogFormat,
 }
 
-/// Starts the log. Only the first call has an effect.
+/// Starts the log, and from then on a panic speaks through it too. Only the first call has an effect.
 pub(crate) fn start(level: LogLevel, format: LogFormat) {
     if log::set_boxed_logger(Box::new(Lines { format })).is_ok() {
+        std::panic::set_hook(Box::new(panicked));
         log::set_max_level(match level {
             LogLevel::Error => LevelFilter::Error,
             LogLevel::Warn => LevelFilter::Warn,
@@ -33,7 +34,11 @@ impl Log for Lines {
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let area = record.target().strip_prefix("ringdesk::").unwrap_or(record.target());
+            let target = record.target();
+            let area = target
+                .strip_prefix("ringdesk::")
+                .or_else(|| target.strip_prefix("ringdesk_"))
+                .unwrap_or(target);
             let text = record.args().to_string();
             let line = line(self.format, now.as_millis() as u64, record.level(), area, &text);
             // A log that cannot be written has nobody to tell.
@@ -42,6 +47,22 @@ impl Log for Lines {
     }
 
     fn flush(&self) {}
+}
+
+/// The words of a panic, wherever it is caught: in the configured format, one event a line.
+fn panicked(panic: &std::panic::PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("without a name");
+    let place = panic.location().map(|place| format!(" at {place}")).unwrap_or_default();
+    let what = panic.payload_as_str().unwrap_or("no message");
+    log::error!(target: "panic", "thread {name} panicked{place}: {what}");
+    // With RUST_BACKTRACE.
+    let backtrace = std::backtrace::Backtrace::capture();
+    if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+        for line in backtrace.to_string().lines() {
+            log::error!(target: "panic", "{line}");
+        }
+    }
 }
 
 fn line(format: LogFormat, now_ms: u64, level: Level, area: &str, text: &str) -> String {

@@ -276,6 +276,53 @@ fn sighup_takes_over_what_is_hot_and_names_what_is_not() {
     server.stop();
 }
 
+/// Panics of the control plane, the watchdog and a fence speak in it too: collectors read nothing else.
+#[test]
+fn a_log_in_json_is_json_to_its_last_words() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.0.join("ringdesk.toml"), "[log]\nformat = \"json\"\n").unwrap();
+    let command = plane_support::ringdesk_refused_by_limits(&scratch.0);
+    let mut server = Server::begin_as(command, &scratch.0, &["--config", "ringdesk.toml", "--shards", "1"]);
+    plane_support::eventually("ready", || server.readiness() == 200);
+    assert_eq!(server.admin_post("/admin/restart-control", &[("X-How", "panic")], "").status, 202);
+    plane_support::eventually("the next life", || server.metric("ringdesk_control_starts_total") >= 2.0);
+
+    // From here on the journal's next writes are refused: the shard is fenced, which ends the process.
+    const LIMIT: u64 = 128 << 10;
+    let body = "x".repeat(9_000);
+    let said = |number: u32| serde_json::json!({ "cid": cid(number), "type": "text", "body": body });
+    let mut visitor = Socket::visitor(&server);
+    let c = visitor.reply("start", serde_json::json!({ "cid": cid(1), "first": said(2) }))["c"].clone();
+    for number in 3..23 {
+        let mut said = said(number);
+        said["c"] = c.clone();
+        visitor.reply("send", said);
+    }
+    let limit = rustix::process::Rlimit { current: Some(LIMIT), maximum: Some(LIMIT) };
+    let pid = rustix::process::Pid::from_raw(server.pid() as i32);
+    rustix::process::prlimit(pid, rustix::process::Resource::Fsize, limit).unwrap();
+    let mut last = said(24);
+    last["c"] = c;
+    visitor.say("send", last);
+    assert_eq!(server.wait().code(), Some(70));
+
+    let log = std::fs::read_to_string(scratch.0.join("log")).unwrap();
+    let events: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let find = |area: &str, text: &str| {
+        let found = |event: &&serde_json::Value| {
+            event["area"] == area && event["msg"].as_str().is_some_and(|msg| msg.contains(text))
+        };
+        let event = events.iter().find(found).unwrap_or_else(|| panic!("no {text:?} of {area}: {log}"));
+        assert_eq!(event["level"], "error");
+        assert!(event["ts"].is_string());
+    };
+    find("panic", "this life was told to end by a panic");
+    find("edge::turn", "shard 0 is fenced: its journal cannot be written");
+}
+
 #[test]
 fn a_second_signal_ends_at_once_and_nothing_acknowledged_is_lost() {
     let scratch = Scratch::new();

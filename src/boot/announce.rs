@@ -15,22 +15,9 @@ pub(super) fn login(login: &FirstLogin) -> String {
     format!("login: {}  password: {}\n", login.email, login.password)
 }
 
-/// What recovery found, where it is more than usual.
+/// What recovery found; damage and a torn end its shard has told already.
 pub(super) fn recovered(boot: &ShardBoot) {
     let found = &boot.recovered;
-    for damage in &found.damage {
-        log::error!(
-            "shard {}: damaged and not served: {damage}; `ringdesk journal verify` shows all of it",
-            boot.shard
-        );
-    }
-    if let Some(tail) = found.torn_tail {
-        log::info!(
-            "shard {}: the last block at {} was torn and is cut; nobody was told of it",
-            boot.shard,
-            tail.at
-        );
-    }
     if found.rewound {
         log::warn!(
             "shard {}: the kernel did not survive and durability was \"memory\": history may have been rewound",

@@ -37,7 +37,17 @@ impl Drop for Scratch {
 
 /// The binary, with small segments and the data below `scratch`.
 pub(crate) fn ringdesk(scratch: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringdesk"));
+    placed(Command::new(env!("CARGO_BIN_EXE_ringdesk")), scratch)
+}
+
+/// The same, and a write beyond the limit for files is refused to it instead of ending it by a signal.
+pub(crate) fn ringdesk_refused_by_limits(scratch: &Path) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_ringdesk")]);
+    placed(shell, scratch)
+}
+
+fn placed(mut command: Command, scratch: &Path) -> Command {
     command
         .current_dir(scratch)
         .env("RINGDESK__STORAGE__SEGMENT_MB", "1")
@@ -80,7 +90,11 @@ impl Server {
 
     /// Starts one on ports that the kernel chooses and waits until it has told where it is.
     pub(crate) fn begin(scratch: &Path, arguments: &[&str]) -> Server {
-        let mut child = ringdesk(scratch)
+        Server::begin_as(ringdesk(scratch), scratch, arguments)
+    }
+
+    pub(crate) fn begin_as(mut command: Command, scratch: &Path, arguments: &[&str]) -> Server {
+        let mut child = command
             .args(["serve", "--data-dir", "data", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .args(arguments)
             .stdout(Stdio::piped())
@@ -324,6 +338,11 @@ impl Socket {
                 return envelope["d"].clone();
             }
         }
+    }
+
+    /// Says something and waits for nothing.
+    pub(crate) fn say(&mut self, op: &str, d: Value) {
+        self.send(&serde_json::json!({ "op": op, "d": d }).to_string());
     }
 
     /// The next envelope that is no heartbeat, or the close code.

@@ -459,7 +459,7 @@ impl<C: Core> Turning<'_, C> {
             FenceCause::Journal(why) => ("its journal cannot be written", why),
             FenceCause::Superblock(why) => ("its superblock cannot be written", why),
         };
-        eprintln!(
+        log::error!(
             "shard {} is fenced: {what} ({why}). Nothing is acknowledged from here on. The process ends now and serves again from what the disk holds \
              when it is started; if this repeats, look at `dmesg` and run `ringdesk doctor`",
             self.shard

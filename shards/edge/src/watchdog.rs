@@ -80,7 +80,7 @@ fn watch(pulses: &[Arc<Pulse>], patience: Patience) {
             let serving = pulse.thread.load(Ordering::Acquire) != 0 && !pulse.ended.load(Ordering::Acquire);
             if now != *turns || !serving {
                 if *looks >= patience.stack_looks {
-                    eprintln!("shard {shard} turns again");
+                    log::warn!("shard {shard} turns again");
                 }
                 (*turns, *looks) = (now, 0);
                 continue;
@@ -88,11 +88,14 @@ fn watch(pulses: &[Arc<Pulse>], patience: Patience) {
             *looks += 1;
             if *looks == patience.stack_looks {
                 let time = patience.look * patience.stack_looks;
-                eprintln!("shard {shard} has not turned for {time:?}; its stack:\n{}", stack_of(pulse));
+                log::error!("shard {shard} has not turned for {time:?}; its stack:");
+                for line in stack_of(pulse).lines() {
+                    log::error!("{line}");
+                }
             }
             if *looks >= patience.end_looks {
                 let time = patience.look * patience.end_looks;
-                eprintln!(
+                log::error!(
                     "shard {shard} has not turned for {time:?}: the process ends, and serves again when it is started"
                 );
                 exit::now(exit::WATCHDOG);

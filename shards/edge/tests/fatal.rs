@@ -36,7 +36,9 @@ fn a_fence_ends_the_process_and_says_why() {
     let (output, _) = ends_with("fence");
     assert_eq!(output.status.code(), Some(ringdesk_edge::exit::FENCED));
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("is fenced: its journal cannot be written (as the client wished)"), "{text}");
+    let told = text.lines().find(|line| line.contains("is fenced")).unwrap_or_else(|| panic!("{text}"));
+    assert!(told.starts_with("ERROR shard "), "it goes the way of the log: {told}");
+    assert!(told.contains("is fenced: its journal cannot be written (as the client wished)"), "{told}");
 }
 
 #[test]
@@ -44,7 +46,11 @@ fn a_panic_of_a_shard_ends_the_process() {
     let (output, _) = ends_with("panic");
     assert_eq!(output.status.code(), Some(ringdesk_edge::exit::PANIC));
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("as the client wished") && text.contains("panicked"), "{text}");
+    assert!(text.contains("as the client wished"), "{text}");
+    assert!(
+        text.lines().any(|line| line.starts_with("ERROR shard ") && line.contains(" panicked: ")),
+        "{text}"
+    );
 }
 
 #[test]
@@ -56,6 +62,9 @@ fn a_stuck_shard_shows_its_stack_and_ends_the_process() {
     assert!(text.contains("has not turned for 2s"), "{text}");
     assert!(text.contains("try_head"), "the stack names who does not come back:\n{text}");
     assert!(text.contains("has not turned for 10s"), "{text}");
+    let from = text.find("ERROR shard ").unwrap_or_else(|| panic!("{text}"));
+    let (words, _) = text[from..].split_at(text[from..].rfind('\n').unwrap());
+    assert!(words.lines().all(|line| line.starts_with("ERROR ")), "one event a line, the stack too:\n{text}");
 }
 
 /// Not a test by itself: the child process, which runs out of descriptors.

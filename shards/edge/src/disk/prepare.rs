@@ -91,7 +91,7 @@ impl Preparer {
 fn serve(queue: Receiver<Job>, answers: Vec<Answers>) {
     let serve = std::panic::AssertUnwindSafe(|| answer_all(queue, answers));
     if std::panic::catch_unwind(serve).is_err() {
-        eprintln!(
+        log::error!(
             "the thread that prepares segments panicked; a journal without a next segment cannot go on"
         );
         exit::now(exit::PANIC);

@@ -85,7 +85,7 @@ pub(crate) fn run<R: Recovery>(seat: Seat, build: &(dyn Fn(Config) -> R + Send +
         }
     });
     if panic::catch_unwind(body).is_err() {
-        eprintln!(
+        log::error!(
             "shard {shard} panicked: the process ends, and serves again from what the disk holds when it is started"
         );
         exit::now(exit::PANIC);
@@ -186,7 +186,7 @@ fn recover_journal<R: Recovery>(seat: &Seat, builder: &mut R) -> Result<ShardBoo
         .map_err(|error| StartError::JournalDamaged { directory: directory.clone(), error })?;
     tell_findings(shard, &recovered);
     if let Some(findings) = builder.findings() {
-        eprintln!("shard {shard}: {findings}");
+        log::warn!("shard {shard}: {findings}");
     }
     // What a killed process left in the page cache is about to be called durable, and relied on by checkpoints. Clean files cost nothing.
     for &(_, id) in &recovered.segments {
@@ -290,18 +290,18 @@ fn superblock_of(seat: &Seat, directory: &Path) -> Result<Superblock, StartError
 /// What recovery met, for the log.
 fn tell_findings(shard: u16, recovered: &Recovered) {
     for damage in &recovered.damage {
-        eprintln!(
-            "shard {shard}: journal damage: {damage}; the rest is served (`ringdesk journal verify` shows it again)"
+        log::error!(
+            "shard {shard}: damaged and not served: {damage}; `ringdesk journal verify` shows all of it"
         );
     }
     if let Some(torn) = recovered.torn_tail {
-        eprintln!(
+        log::info!(
             "shard {shard}: the last write before the stop was torn at offset {}: cut, nobody was told of it",
             torn.at
         );
     }
     if let Some(cut) = recovered.cut {
-        eprintln!(
+        log::warn!(
             "shard {shard}: durability is `memory` and the host was restarted: the log is cut at its first hole, offset {}",
             cut.at
         );

@@ -318,6 +318,23 @@ pub(crate) fn pattern(size: usize) -> Vec<u8> {
     (0..size as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
+/// What the edge says goes through the log of whoever runs it: here one line an event, its level in front.
+fn start_log() {
+    struct Lines;
+    impl log::Log for Lines {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            eprintln!("{} {}", record.level(), record.args());
+        }
+        fn flush(&self) {}
+    }
+    if log::set_logger(&Lines).is_ok() {
+        log::set_max_level(log::LevelFilter::Info);
+    }
+}
+
 /// A running toy node in a directory of its own.
 pub(crate) struct Node {
     pub(crate) running: Running,
@@ -373,6 +390,7 @@ pub(crate) fn small() -> Tuning {
 
 impl Node {
     pub(crate) fn start(name: &str, shards: usize, tuning: Tuning) -> Node {
+        start_log();
         let dir = Dir::new(name);
         let seen = Arc::<Seen>::default();
         let running = start_toy(plan(dir.path(), shards, tuning), &seen).unwrap();
