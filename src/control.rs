@@ -325,3 +325,6 @@ pub(crate) fn bind_admin(address: SocketAddr) -> std::io::Result<TcpListener> {
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,7 +82,11 @@ struct Bell {
 }
 
 impl ReportBell {
-    pub(crate) fn new() -> std::io::Result<ReportBell> {
+    /// A bell that hangs still.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn new() -> std::io::Result<ReportBell> {
         Ok(ReportBell { shared: Arc::new(Bell { fd: sys::eventfd()?, rung: AtomicBool::new(false) }) })
     }
 
