@@ -1,6 +1,6 @@
 // What an agent's page knows: the conversations of both lists, the offers, and the one that is open. No DOM.
 
-import type { Numbered, RingdeskClient, Row, Scope } from '../client';
+import type { ErrorCode, Numbered, RingdeskClient, Row, Scope } from '../client';
 import { Transcript } from '../shared/transcript';
 
 export interface Conversation {
@@ -8,6 +8,8 @@ export interface Conversation {
   row: Row;
   readonly transcript: Transcript;
   online: boolean | undefined;
+  /** Why what is said in it is not told us, for now. */
+  unheard: ErrorCode | undefined;
   /** When something was last said, for the order of one's own conversations. */
   activity: number;
   draft: string;
@@ -129,6 +131,7 @@ export class Desk {
         row,
         transcript: new Transcript('agent'),
         online: undefined,
+        unheard: undefined,
         activity: row.since ?? 0,
         draft: '',
         mode: 'message',
@@ -159,12 +162,17 @@ export class Desk {
     on('sync', ({ c, state }) => {
       const conversation = this.conversations.get(c);
       if (!conversation) return;
+      conversation.unheard = undefined;
       conversation.transcript.sync(state);
       conversation.online = state.visitor?.online;
       const row: Row = { c, status: state.status };
       if (state.owner !== undefined) row.owner = state.owner;
       if (state.visitor?.name !== undefined) row.name = state.visitor.name;
       this.#place(row);
+    });
+    on('unheard', ({ c, code }) => {
+      const conversation = this.conversations.get(c);
+      if (conversation) conversation.unheard = code;
     });
     on('event', ({ event, cid }) => {
       this.#event(event, cid);
@@ -292,6 +300,7 @@ export class Desk {
     this.client.unlisten(c);
     const conversation = this.conversations.get(c);
     if (!conversation) return;
+    conversation.unheard = undefined;
     if (this.queue.includes(c)) conversation.transcript.reset(1);
     else this.conversations.delete(c);
   }

@@ -116,7 +116,9 @@ export class Lists {
         if (desk.selected === c) open.setAttribute('aria-current', 'true');
         else open.removeAttribute('aria-current');
         setText(name, row.name ?? t('agent.anonymous', { id: c.slice(-4) }));
-        setText(preview, row.preview ?? '');
+        const silent = conversation.unheard !== undefined;
+        setText(preview, silent ? t('agent.unheardRow') : (row.preview ?? ''));
+        element.classList.toggle('unheard', silent);
         dot.classList.toggle('on', conversation.online === true);
         const since = row.since === undefined ? undefined : Date.now() + desk.clockOffset - row.since;
         if (place === undefined) {

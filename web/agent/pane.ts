@@ -21,6 +21,7 @@ export class Pane {
   readonly #message: HTMLInputElement;
   readonly #note: HTMLInputElement;
   readonly #why: HTMLElement;
+  readonly #unheard: HTMLElement;
   #shown: Conversation | undefined;
 
   constructor(make: Make, i18n: I18n, desk: Desk) {
@@ -129,6 +130,7 @@ export class Pane {
         },
       },
     });
+    this.#unheard = make('p', { class: 'pane-unheard', attrs: { role: 'status', hidden: '' } });
     this.#empty = make(
       'div',
       { class: 'pane-empty' },
@@ -146,6 +148,7 @@ export class Pane {
         this.#accept,
         this.#close,
       ),
+      this.#unheard,
       this.#log.element,
       this.#composer.element,
     );
@@ -183,6 +186,12 @@ export class Pane {
     this.#accept.disabled = desk.accepting.has(open.c) || !online;
     this.#close.hidden = standing !== 'mine';
     this.#close.disabled = desk.closing.has(open.c);
+
+    this.#unheard.hidden = open.unheard === undefined;
+    const tooMany = open.unheard === 'quota';
+    if (open.unheard !== undefined) {
+      setKey(this.#unheard, 't', tooMany ? 'agent.unheardQuota' : 'agent.unheard', this.#i18n);
+    }
 
     const mode = this.#mode(open);
     const maySay = this.#maySay(open);

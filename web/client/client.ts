@@ -222,8 +222,10 @@ export class RingdeskClient extends Emitter<ClientEvents> {
 
   unlisten(c: string): void {
     if (!this.#feed.stream(c)) return;
-    this.#feed.forget(c);
-    if (this.#ready) this.#link.request('unsync', { c }, () => undefined);
+    this.#link.turn(() => {
+      this.#feed.forget(c);
+      if (this.#ready) this.#link.request('unsync', { c }, () => undefined);
+    });
   }
 
   history(c: string, before: number, limit = 50): Promise<HistoryPage> {

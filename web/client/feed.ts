@@ -1,11 +1,12 @@
 // What the server tells: counting, acknowledging, and the numbers of every conversation listened to.
 
 import { Alarm } from './alarm';
-import type { Link } from './link';
+import type { Link, Reply } from './link';
 import {
   ACK_EVERY_EVENTS,
   ACK_EVERY_MS,
   MAX_SYNC_CURSORS,
+  type ErrorCode,
   type HistoryLost,
   type Numbered,
   type SyncState,
@@ -16,6 +17,9 @@ import { Stream } from './stream';
 const SYNC_ANSWER_MS = 15_000;
 const SYNC_PAUSE_MS = 500;
 const SYNC_PAUSE_MAX_MS = 10_000;
+/** Between two askings for what was refused for good: only somebody's closing or leaving makes room. */
+const REFUSED_PAUSE_MS = 5_000;
+const REFUSED_PAUSE_MAX_MS = 60_000;
 /** Longer than a session can be resumed. */
 const SEEN_AGAIN_MS = 150_000;
 /** How long a number known only from a reply or a head may stay unseen before it is asked for. */
@@ -39,6 +43,9 @@ export class Feed {
   p = 0;
   #acked = 0;
   #ackDue = false;
+  /** How many that were refused are asked for together, and whether some are just now. */
+  #company = MAX_SYNC_CURSORS;
+  #probing = false;
   readonly #ackAlarm: Alarm;
   readonly #syncAlarm: Alarm;
 
@@ -72,7 +79,11 @@ export class Feed {
   }
 
   forget(c: string): void {
+    const gone = this.#streams.get(c);
     this.#streams.delete(c);
+    if (!gone || gone.refused !== undefined) return;
+    // One conversation fewer: there may be room for another.
+    for (const stream of this.#streams.values()) if (stream.refused !== undefined) stream.notBefore = 0;
   }
 
   forgetAll(): void {
@@ -145,6 +156,10 @@ export class Feed {
     if (!state) {
       if (err?.retry) {
         this.#later(stream, err.after_ms);
+      } else if (err?.code === 'quota') {
+        // It is there and perhaps our own; there are only too many of them.
+        this.#refuse(stream, err.code);
+        this.#tellRefusal(stream);
       } else {
         this.forget(c);
         this.#owner.gone(c);
@@ -201,17 +216,34 @@ export class Feed {
     const now = this.#link.env.clock.now();
     const fresh: Stream[] = [];
     const resumed: Stream[] = [];
+    const refused: Stream[] = [];
     for (const stream of this.#streams.values()) {
       if (!stream.wanted || stream.asked) continue;
       const wait = stream.notBefore - now;
       if (wait > 0) this.#syncAlarm.within(wait);
+      else if (stream.refused !== undefined) refused.push(stream);
       else (stream.last === 0 ? fresh : resumed).push(stream);
     }
-    this.#sync(fresh, FIRST_LIMIT, now);
-    this.#sync(resumed, RESUME_LIMIT, now);
+    this.#sync(fresh, FIRST_LIMIT, now, () => undefined);
+    this.#sync(resumed, RESUME_LIMIT, now, () => undefined);
+    this.#probe(refused, now);
   }
 
-  #sync(streams: Stream[], limit: number, now: number): void {
+  /** Asks again for some that were refused: one `sync` at a time, of fewer and fewer until one is granted. */
+  #probe(streams: Stream[], now: number): void {
+    for (const stream of streams) this.#tellRefusal(stream);
+    const [first] = streams;
+    if (this.#probing || !first) return;
+    const isFresh = (stream: Stream): boolean => stream.last === 0;
+    const some = streams.filter((stream) => isFresh(stream) === isFresh(first)).slice(0, this.#company);
+    this.#probing = true;
+    this.#sync(some, isFresh(first) ? FIRST_LIMIT : RESUME_LIMIT, now, (reply) => {
+      this.#probing = false;
+      if ('d' in reply) this.#company = Math.min(MAX_SYNC_CURSORS, this.#company * 2);
+    });
+  }
+
+  #sync(streams: Stream[], limit: number, now: number, answered: (reply: Reply) => void): void {
     for (let i = 0; i < streams.length; i += MAX_SYNC_CURSORS) {
       const some = streams.slice(i, i + MAX_SYNC_CURSORS);
       for (const stream of some) {
@@ -224,10 +256,14 @@ export class Feed {
       this.#syncAlarm.within(SYNC_ANSWER_MS);
       const cursors = some.map(({ c, last, e }) => (e === undefined ? { c, s: last } : { c, s: last, e }));
       this.#link.request('sync', { cursors, limit }, (reply) => {
+        answered(reply);
         if (!('err' in reply)) return;
+        const { code, retry, after_ms } = reply.err;
+        if (!retry) this.#company = Math.max(1, some.length >> 1);
         for (const stream of some) {
-          if (reply.err.retry) this.#later(stream, reply.err.after_ms);
-          else stream.asked = false;
+          if (retry) this.#later(stream, after_ms);
+          // Which of them it was is not said: those that were taken are told in a moment, and are refused no longer.
+          else if (stream.asked) this.#refuse(stream, code);
         }
       });
     }
@@ -239,6 +275,19 @@ export class Feed {
     const ms = afterMs ?? SYNC_PAUSE_MAX_MS / 10;
     stream.notBefore = this.#link.env.clock.now() + ms;
     this.#syncAlarm.within(ms);
+  }
+
+  #refuse(stream: Stream, code: ErrorCode): void {
+    const ms = Math.min(REFUSED_PAUSE_MAX_MS, REFUSED_PAUSE_MS * 2 ** Math.min(stream.refusals, 8));
+    stream.refused = code;
+    stream.refusals += 1;
+    this.#later(stream, ms);
+  }
+
+  #tellRefusal(stream: Stream): void {
+    if (stream.refusalTold || stream.refused === undefined) return;
+    stream.refusalTold = true;
+    this.#link.emit('unheard', { c: stream.c, code: stream.refused });
   }
 
   /** Time has passed: unanswered `sync`s and numbers that never came. */

@@ -2,6 +2,7 @@
 
 import type { Env } from './env';
 import type {
+  ErrorCode,
   HistoryLost,
   Numbered,
   Offer,
@@ -38,6 +39,8 @@ export interface ClientEvents {
   /** What was shown of `c` can't be continued: forget it. The telling starts anew at `from`; older is in `history`. */
   reset: { c: string; from: number };
   sync: { c: string; state: SyncState };
+  /** For now the server does not tell what is said in `c`. It is asked again by itself; a `sync` says that it is over. */
+  unheard: { c: string; code: ErrorCode };
   /** No such conversation, or not for us. */
   gone: { c: string };
   history_lost: { c: string } & HistoryLost;

@@ -1,5 +1,7 @@
 // The numbers of one conversation: which event is next, and when to ask. Pure.
 
+import type { ErrorCode } from './protocol';
+
 export type Verdict = 'next' | 'known' | 'gap';
 
 export class Stream {
@@ -19,6 +21,12 @@ export class Stream {
   /** No `sync` before this time of the client's clock. */
   notBefore = 0;
   askedAt = 0;
+  /** Why the last `sync` was refused for good; it is asked again all the same, seldom and in small company. */
+  refused: ErrorCode | undefined;
+  /** How often in a row. */
+  refusals = 0;
+  /** The person was told. */
+  refusalTold = false;
   /** How far this side's person has read, as last said. */
   seen = 0;
   /** When that was. */
@@ -59,6 +67,7 @@ export class Stream {
     this.head = head;
     this.wanted = false;
     this.asked = false;
+    this.#heard();
     if (this.last >= head) this.fruitful();
     return restart;
   }
@@ -85,5 +94,12 @@ export class Stream {
     if (!resumed || this.asked) this.wanted = true;
     this.asked = false;
     this.fruitful();
+    this.#heard();
+  }
+
+  #heard(): void {
+    this.refused = undefined;
+    this.refusals = 0;
+    this.refusalTold = false;
   }
 }

@@ -10,6 +10,7 @@ const en = {
   'visitor.position': 'You are number {n} in the queue',
   'visitor.next': 'You are next',
   'visitor.with': '{name} is here for you',
+  'visitor.unheard': 'New messages cannot be shown right now. Trying again…',
   'visitor.closed': 'This chat has ended',
   'visitor.closedMore': 'Write again to continue it.',
   'visitor.end': 'End chat',
@@ -113,6 +114,10 @@ const en = {
   'agent.statusOpen': 'with you',
   'agent.statusOther': 'with a colleague',
   'agent.statusClosed': 'closed',
+  'agent.unheard': 'New messages do not appear here for now. It is tried again by itself.',
+  'agent.unheardQuota':
+    'New messages do not appear here: you follow as many conversations as the server allows. Close some; it is tried again by itself.',
+  'agent.unheardRow': 'New messages do not appear for now',
   'agent.mode': 'Kind of text',
   'agent.more': '…and {n} more',
 
@@ -146,6 +151,7 @@ const zh: Record<Key, string> = {
   'visitor.position': '您当前排在第 {n} 位',
   'visitor.next': '马上就到您了',
   'visitor.with': '{name} 正在为您服务',
+  'visitor.unheard': '暂时无法显示新消息，正在重试…',
   'visitor.closed': '本次会话已结束',
   'visitor.closedMore': '继续发送消息即可恢复会话。',
   'visitor.end': '结束会话',
@@ -249,6 +255,9 @@ const zh: Record<Key, string> = {
   'agent.statusOpen': '由您接待',
   'agent.statusOther': '由同事接待',
   'agent.statusClosed': '已结束',
+  'agent.unheard': '此会话的新消息暂时无法显示，系统会自动重试。',
+  'agent.unheardQuota': '此会话的新消息无法显示：您关注的会话数已达服务器上限。请结束部分会话，系统会自动重试。',
+  'agent.unheardRow': '新消息暂时无法显示',
   'agent.mode': '内容类型',
   'agent.more': '…还有 {n} 个',
 

@@ -28,6 +28,8 @@ let transcript = new Transcript('visitor');
 let agentName: string | undefined;
 let position: number | undefined;
 let closing = false;
+/** The server does not tell us what is said, for now. */
+let unheard = false;
 
 // ---- the page
 
@@ -153,6 +155,7 @@ const draw = (): void => {
 
 const subtitleWords = (spoken: boolean): string => {
   if (!spoken) return '';
+  if (unheard) return i18n.t('visitor.unheard');
   switch (transcript.status) {
     case 'closed':
       return `${i18n.t('visitor.closed')} · ${i18n.t('visitor.closedMore')}`;
@@ -170,6 +173,7 @@ client.on('conversation', (c) => {
   // The first words are shown before there is a conversation; they stay.
   if (c === null) transcript = new Transcript('visitor');
   if (c === null) agentName = position = undefined;
+  unheard = false;
   show();
 });
 client.on('event', ({ event, cid }) => {
@@ -186,7 +190,11 @@ client.on('reset', ({ from }) => {
 });
 client.on('sync', ({ state }) => {
   transcript.sync(state);
-  closing = false;
+  closing = unheard = false;
+  show();
+});
+client.on('unheard', () => {
+  unheard = true;
   show();
 });
 client.on('history_lost', ({ from, to, reason }) => {

@@ -132,6 +132,7 @@ const EVENTS: (keyof ClientEvents)[] = [
   'event',
   'reset',
   'sync',
+  'unheard',
   'gone',
   'history_lost',
   'outbox',
