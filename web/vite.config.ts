@@ -9,5 +9,5 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     rolldownOptions: { input: ['visitor.html', 'agent.html'] },
   },
-  test: { include: ['client/**/*.test.ts', 'shared/**/*.test.ts'], environment: 'node' },
+  test: { include: ['client/**/*.test.ts', 'shared/**/*.test.ts', 'agent/**/*.test.ts'], environment: 'node' },
 });

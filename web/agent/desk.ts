@@ -1,7 +1,10 @@
 // What an agent's page knows: the conversations of both lists, the offers, and the one that is open. No DOM.
 
-import type { ErrorCode, Numbered, RingdeskClient, Row, Scope } from '../client';
+import { MAX_LIST_ROWS, type ErrorCode, type Numbered, type RingdeskClient, type Row, type Scope } from '../client';
 import { Transcript } from '../shared/transcript';
+
+/** A list that holds not all is asked for again when something changes, this seldom. */
+const REFILL_MS = 5_000;
 
 export interface Conversation {
   readonly c: string;
@@ -32,6 +35,7 @@ export class Desk {
   mine: string[] = [];
   /** All that wait and all own ones, also those beyond the rows of a list. */
   totals: Record<Scope, number> = { queue: 0, mine: 0 };
+  readonly #refills = new Map<Scope, ReturnType<typeof setTimeout>>();
   selected: string | null = null;
   /** Accepted and not yet answered. */
   readonly accepting = new Set<string>();
@@ -111,7 +115,14 @@ export class Desk {
     return n;
   }
 
+  /** How many there are that the list does not show: the server tells at most 200 rows of each. */
+  beyond(scope: Scope): number {
+    return Math.max(0, this.totals[scope] - this.#of(scope).length);
+  }
+
   forget(): void {
+    for (const timer of this.#refills.values()) clearTimeout(timer);
+    this.#refills.clear();
     this.conversations.clear();
     this.offers.clear();
     this.queue = [];
@@ -157,6 +168,9 @@ export class Desk {
       this.#list(scope, convs, total);
     });
     on('conv', (row) => {
+      this.#refill();
+      // Its place is behind those that are not shown, or it is one of them.
+      if (row.status === 'waiting' && this.beyond('queue') > 0 && !this.conversations.has(row.c)) return;
       this.#place(row);
     });
     on('sync', ({ c, state }) => {
@@ -234,8 +248,11 @@ export class Desk {
   }
 
   #list(scope: Scope, rows: Row[], total: number): void {
-    const before = scope === 'queue' ? this.queue : this.mine;
+    const before = this.#of(scope);
     const now = rows.map(({ c }) => c);
+    // What the rows leave out may be known all the same: one's own are not let go for want of a row.
+    const more = rows.length < MAX_LIST_ROWS ? 0 : Math.max(0, total - rows.length);
+    if (scope === 'mine') now.push(...before.filter((c) => !now.includes(c) && this.#isMine(c)).slice(0, more));
     if (scope === 'queue') this.queue = now;
     else this.mine = now;
     for (const row of rows) {
@@ -244,7 +261,28 @@ export class Desk {
       if (scope === 'mine') this.client.listen(row.c);
     }
     for (const c of before) if (!now.includes(c)) this.#dropIfIdle(c);
-    this.totals[scope] = Math.max(total, rows.length);
+    this.totals[scope] = rows.length + more;
+  }
+
+  #of(scope: Scope): string[] {
+    return scope === 'queue' ? this.queue : this.mine;
+  }
+
+  #isMine(c: string): boolean {
+    const conversation = this.conversations.get(c);
+    return conversation !== undefined && this.standing(conversation) === 'mine';
+  }
+
+  /** Something changed: of a list that holds not all, others may be in the rows now. */
+  #refill(): void {
+    for (const scope of ['queue', 'mine'] as const) {
+      if (this.beyond(scope) === 0 || this.#refills.has(scope)) continue;
+      const timer = setTimeout(() => {
+        this.#refills.delete(scope);
+        if (this.beyond(scope) > 0) this.client.sub(scope);
+      }, REFILL_MS);
+      this.#refills.set(scope, timer);
+    }
   }
 
   /** A row has changed: it may belong to another list now, or to none. */
@@ -263,7 +301,7 @@ export class Desk {
   }
 
   #belongs(scope: Scope, c: string, does: boolean): void {
-    const list = scope === 'queue' ? this.queue : this.mine;
+    const list = this.#of(scope);
     const at = list.indexOf(c);
     if (does && at < 0) list.push(c);
     else if (!does && at >= 0) list.splice(at, 1);

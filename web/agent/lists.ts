@@ -41,8 +41,12 @@ export class Lists {
     const queue = desk.queue.map(find).filter((c) => c !== undefined);
     const mine = desk.mine.map(find).filter((c) => c !== undefined);
     mine.sort((a, b) => b.activity - a.activity);
-    this.#waiting.show(queue, desk.totals.queue, true, this.#i18n);
-    this.#mine.show(mine, desk.totals.mine, false, this.#i18n);
+    const { t } = this.#i18n;
+    const more = (key: 'agent.moreWaiting' | 'agent.moreMine', n: number, shown: number): string =>
+      n > 0 ? t(key, { n, shown }) : '';
+    const waitingMore = more('agent.moreWaiting', desk.beyond('queue'), queue.length);
+    this.#waiting.show(queue, desk.totals.queue, waitingMore, true);
+    this.#mine.show(mine, desk.totals.mine, more('agent.moreMine', desk.beyond('mine'), mine.length), false);
     window.clearTimeout(this.#timer);
     if (desk.queue.length === 0) return;
     // Waiting times grow and offers run out by themselves; only an offer needs a fine clock.
@@ -178,12 +182,11 @@ class Section {
     );
   }
 
-  show(conversations: Conversation[], total: number, numbered: boolean, i18n: I18n): void {
+  show(conversations: Conversation[], total: number, more: string, numbered: boolean): void {
     setText(this.#count, String(total));
     this.#none.hidden = conversations.length > 0;
-    const beyond = total - conversations.length;
-    this.#more.hidden = beyond <= 0 || conversations.length === 0;
-    setText(this.#more, i18n.t('agent.more', { n: beyond }));
+    this.#more.hidden = more === '';
+    setText(this.#more, more);
     const there = new Set(conversations.map(({ c }) => c));
     for (const [c, view] of this.#rows) {
       if (there.has(c)) continue;

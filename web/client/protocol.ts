@@ -155,6 +155,8 @@ export interface Envelope {
   err?: WireError;
 }
 
+/** Rows of a `list`, at most: one with fewer holds all there are. */
+export const MAX_LIST_ROWS = 200;
 /** Bounds of section 2 and 4 that the client keeps by itself. */
 export const MAX_BODY_CHARS = 10_000;
 export const MAX_SYNC_CURSORS = 512;

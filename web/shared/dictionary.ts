@@ -119,7 +119,8 @@ const en = {
     'New messages do not appear here: you follow as many conversations as the server allows. Close some; it is tried again by itself.',
   'agent.unheardRow': 'New messages do not appear for now',
   'agent.mode': 'Kind of text',
-  'agent.more': '…and {n} more',
+  'agent.moreWaiting': 'More waiting: {n}. The list shows the first {shown}; the others move up as these are served.',
+  'agent.moreMine': 'More of yours that are not shown: {n}. The list shows {shown}; the others appear as you close these.',
 
   'ago.now': 'now',
   'ago.min': '{n} min',
@@ -259,7 +260,8 @@ const zh: Record<Key, string> = {
   'agent.unheardQuota': '此会话的新消息无法显示：您关注的会话数已达服务器上限。请结束部分会话，系统会自动重试。',
   'agent.unheardRow': '新消息暂时无法显示',
   'agent.mode': '内容类型',
-  'agent.more': '…还有 {n} 个',
+  'agent.moreWaiting': '另有 {n} 位访客在排队。列表只显示前 {shown} 位，前面的访客接入后会自动补上。',
+  'agent.moreMine': '您还有 {n} 个会话未显示。列表显示了 {shown} 个，结束部分会话后会自动补上。',
 
   'ago.now': '刚刚',
   'ago.min': '{n} 分钟',
