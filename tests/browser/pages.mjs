@@ -36,6 +36,30 @@ export const burst = (page, texts) =>
     }
   }, texts);
 
+/** So many new visitors say something, from sockets of the visitor's page, and leave. */
+export const crowd = (page, size) =>
+  page.evaluate(async (size) => {
+    const inbox = location.pathname.split('/').findLast((part) => part !== '');
+    const id = (n) => String(n).padStart(32, '0');
+    const one = (n) =>
+      new Promise((resolve, reject) => {
+        const socket = new WebSocket(`ws://${location.host}/ws/v1/visitor?inbox=${inbox}`, 'ringdesk.v1.json');
+        socket.onerror = () => reject(new Error(`visitor ${n} cannot connect`));
+        socket.onmessage = ({ data }) => {
+          for (const envelope of data.split('\n').map((line) => JSON.parse(line))) {
+            if (envelope.err) reject(new Error(JSON.stringify(envelope.err)));
+            if (envelope.re === 2) resolve(socket.close());
+            if (envelope.op !== 'hello') continue;
+            const first = { cid: id(2), type: 'text', body: `one of many: ${n}` };
+            const auth = { id: 1, op: 'auth', d: { device: id(n) } };
+            const start = { id: 2, op: 'start', d: { cid: id(1), name: `Many ${n}`, first } };
+            socket.send(`${JSON.stringify(auth)}\n${JSON.stringify(start)}`);
+          }
+        };
+      });
+    await Promise.all(Array.from({ length: size }, (_, n) => one(n)));
+  }, size);
+
 /** Every row of the transcript, from the top. */
 export const transcript = (page) =>
   page.evaluate(() =>

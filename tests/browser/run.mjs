@@ -12,6 +12,7 @@ import {
   acceptRow,
   bodies,
   burst,
+  crowd,
   flaw,
   listed,
   logIn,
@@ -353,6 +354,31 @@ try {
     await server.start();
     await settled();
     await compare();
+  });
+
+  await check('more wait than a list shows: the page says how many, and they move up as others are served', async () => {
+    const before = (await listed(agent, 'waiting')).length;
+    await crowd(visitor, 212 - before);
+    await agent.reload();
+    await agent.waitForSelector('.desk:not([hidden])');
+    const waiting = async () => ({
+      rows: (await listed(agent, 'waiting')).length,
+      total: Number(await agent.textContent('section.waiting .section-count')),
+      words: (await agent.locator('section.waiting .none:visible').allTextContents()).join(),
+    });
+    const shows = (total, more) =>
+      until(`200 rows of ${total}`, async () => {
+        const { rows, total: said, words } = await waiting();
+        return rows === 200 && said === total && words.includes(`More waiting: ${more}.`) && words.includes('first 200');
+      });
+    await shows(212, 12);
+    await shot(agent, 'agent-many');
+    for (let n = 0; n < 3; n += 1) {
+      const { c: first } = (await listed(agent, 'waiting'))[0];
+      await acceptRow(agent, first);
+      await until('it is his', async () => (await listed(agent, 'mine')).some((row) => row.c === first));
+    }
+    await shows(209, 9);
   });
 
   await check('both pages in Chinese, narrow and dark', async () => {
