@@ -71,10 +71,15 @@ impl Mesh {
         self.peers.len() as u16
     }
 
-    /// Takes all letters of one shard that were there on entry.
-    pub(crate) fn drain(&mut self, from: u16, take: impl FnMut(Letter)) {
+    /// How many letters of one shard are there.
+    pub(crate) fn arrived(&self, from: u16) -> usize {
+        self.peers[usize::from(from)].as_ref().map_or(0, |peer| peer.inbox.len())
+    }
+
+    /// Takes letters of one shard that were counted before.
+    pub(crate) fn drain(&mut self, from: u16, count: usize, take: impl FnMut(Letter)) {
         if let Some(peer) = &mut self.peers[usize::from(from)] {
-            peer.inbox.drain(take);
+            peer.inbox.drain_at_most(count, take);
         }
     }
 }

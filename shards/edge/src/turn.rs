@@ -1,7 +1,7 @@
 //! The loop of one shard.
 //!
 //! ```text
-//!   turn:  Rooms → completions → letters → orders → segments → Tick if due → EndOfTurn → mail, reports → one enter
+//!   turn:  Rooms → completions → (Rooms → letters) of each shard → orders → segments → Tick if due → EndOfTurn → mail, reports → one enter
 //! ```
 //! Effects are carried out right after the step that asked for them, so a later completion of the same turn already finds a door closed, paused or given
 //! away. That costs nothing: what they submit leaves with the one enter at the end of the turn all the same.
@@ -111,7 +111,7 @@ impl<C: Core> Turning<'_, C> {
             self.scratch.arm_bell = false;
             self.ring.watch_bell(self.plane.bell_fd());
         }
-        self.begin();
+        self.tell_rooms();
         self.take_completions();
         self.take_letters();
         self.take_orders();
@@ -134,7 +134,7 @@ impl<C: Core> Turning<'_, C> {
         false
     }
 
-    fn begin(&mut self) {
+    fn tell_rooms(&mut self) {
         if self.scratch.ending_until_ms.is_none() {
             let rooms = Input::Rooms(self.mesh.rooms());
             self.core.step(self.scratch.now, rooms, &mut self.scratch.effects);
@@ -304,9 +304,16 @@ impl<C: Core> Turning<'_, C> {
 
     fn take_letters(&mut self) {
         for from in 0..self.mesh.count() {
+            let count = self.mesh.arrived(from);
+            if count == 0 {
+                continue;
+            }
+            // The sender gave back the room of earlier answers before it published these requests. Room that is looked at after they were counted
+            // therefore holds an answer to each; what was seen when the turn began may not.
+            self.tell_rooms();
             let Turning { mesh, core, scratch, .. } = self;
             let open = scratch.ending_until_ms.is_none();
-            mesh.drain(from, |letter| {
+            mesh.drain(from, count, |letter| {
                 if open {
                     core.step(scratch.now, Input::Letter { from, letter }, &mut scratch.effects);
                 }

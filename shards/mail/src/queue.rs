@@ -78,8 +78,13 @@ pub struct Inbox<T> {
 impl<T> Inbox<T> {
     /// Takes what was there on entry, in order, and says how many letters that was. What is published meanwhile stays for the next turn, so a busy sender
     /// cannot keep a reader here. The sender gets the room back at the end.
-    pub fn drain(&mut self, mut take: impl FnMut(T)) -> usize {
-        let count = self.ring.slots();
+    pub fn drain(&mut self, take: impl FnMut(T)) -> usize {
+        self.drain_at_most(self.ring.slots(), take)
+    }
+
+    /// [`Inbox::drain`] of letters that were counted before: one that came since then stays.
+    pub fn drain_at_most(&mut self, count: usize, mut take: impl FnMut(T)) -> usize {
+        let count = count.min(self.ring.slots());
         if count == 0 {
             return 0;
         }

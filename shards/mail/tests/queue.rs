@@ -33,6 +33,22 @@ fn nothing_is_seen_before_the_flush_and_all_of_it_after() {
 }
 
 #[test]
+fn a_letter_that_came_after_the_count_stays_for_the_next_turn() {
+    let (mut outbox, mut inbox) = mailbox(4);
+    outbox.push(1);
+    outbox.flush();
+    let count = inbox.len();
+    outbox.push(2);
+    outbox.flush();
+    let mut letters = Vec::new();
+    assert_eq!(inbox.drain_at_most(count, |letter| letters.push(letter)), 1);
+    assert_eq!(letters, [1]);
+    assert_eq!(outbox.room(), 3);
+    assert_eq!(drained(&mut inbox), [2]);
+    assert_eq!(inbox.drain_at_most(3, |_| unreachable!("it is empty")), 0);
+}
+
+#[test]
 fn staged_letters_count_against_the_room_and_draining_gives_it_back() {
     let (mut outbox, mut inbox) = mailbox(3);
     for round in 0..10 {

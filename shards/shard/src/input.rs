@@ -45,7 +45,7 @@ pub enum StorageError {
 /// What happened.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// A turn begins. `rooms[i]` is how many letters the mailbox to shard `i` can take (its own entry is not read).
+    /// A turn begins, or letters of a shard were counted and come next. `rooms[i]` is how many letters the mailbox to shard `i` can take (its own entry is not read).
     Rooms(&'a [u32]),
     /// A client connected.
     Accepted {
