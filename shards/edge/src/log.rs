@@ -292,6 +292,10 @@ impl Log {
         if self.preparer.send(job) {
             return None;
         }
+        if make == Make::Wipe {
+            // Nothing was done to it: it is as free as before.
+            self.free.push(id);
+        }
         let error = StorageError::Failed("the thread that prepares segments does not keep up".into());
         Some(Input::SegmentFailed { segment, error })
     }

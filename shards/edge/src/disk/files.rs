@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -106,6 +107,18 @@ impl Files {
     }
 }
 
+/// Drops what the page cache holds of a file, so that the next read asks the device.
+///
+/// After a write-back that failed Linux keeps the pages and calls them clean: they read back right, and the device does not have them. A flush on a new
+/// descriptor does not report that again. Recovery must not call durable what only such a page holds.
+fn forget_cached(file: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open for as long as `file` is borrowed; the call reads and writes no memory of ours.
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
 impl Medium for Files {
     fn segments(&mut self) -> io::Result<Vec<FileSlot>> {
         let found = self.list()?;
@@ -118,6 +131,7 @@ impl Medium for Files {
                     let file = File::open(segment_path(&self.directory, id))?;
                     if self.flush {
                         file.sync_all()?;
+                        forget_cached(&file)?;
                     }
                     self.open.insert(at, (id, file));
                     at
