@@ -282,7 +282,12 @@ impl Shard {
             }
             Answer::Text(text) => {
                 if let Some(door) = socket {
-                    self.push(door, |out| out.extend_from_slice(&text));
+                    // One frame may ask for two hundred pages; a peer that does not read them is not to fill the memory.
+                    if self.is_full(door) {
+                        self.reply_error(door, ask.re, ErrorCode::Overloaded, "", Some(200));
+                    } else {
+                        self.push(door, |out| out.extend_from_slice(&text));
+                    }
                 }
                 self.pool.give(text);
             }

@@ -70,8 +70,8 @@ impl Shard {
     }
 
     /// Whether a socket has as much to read as it may: what it asks for now is answered when it has read.
-    fn is_full(&self, door: Door) -> bool {
-        self.doors.waiting_bytes(door.index) > self.settings.limits.outbox_bytes as usize
+    pub(crate) fn is_full(&self, index: u32) -> bool {
+        self.doors.waiting_bytes(index) > self.settings.limits.outbox_bytes as usize
     }
 
     /// Takes up the sockets that wait, first come first served.
@@ -84,7 +84,7 @@ impl Shard {
             if self.doors.find(door).is_none() {
                 continue;
             }
-            if self.is_full(door) {
+            if self.is_full(door.index) {
                 self.doors.stalled.push_back(door);
                 continue;
             }
@@ -115,7 +115,7 @@ impl Shard {
             if self.doors.find(door).is_none() {
                 return size;
             }
-            if !self.may_take() || self.is_full(door) {
+            if !self.may_take() || self.is_full(door.index) {
                 return at;
             }
             let Some(conn) = self.doors.find(door) else { return size };

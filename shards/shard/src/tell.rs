@@ -390,6 +390,10 @@ impl Shard {
             }
             Asker::Visitor => {
                 if let (Some(door), Some(re)) = (self.socket_of(ask), ask.re) {
+                    if self.is_full(door) {
+                        self.pool.give(text);
+                        return self.refuse(to, ask, ErrorCode::Overloaded);
+                    }
                     self.write_history(&mut text, Audience::Visitor, re, ix, before, limit);
                     self.push(door, |out| out.extend_from_slice(&text));
                 }
@@ -435,11 +439,22 @@ impl Shard {
                 Audience::Agent => Some(first),
             };
             let body = match s.and_then(|s| self.homes.convs.event(ix, s)).map(|view| view.what) {
-                Some(EventWhat::Message { body, .. } | EventWhat::Note { body, .. }) => body.len(),
+                Some(EventWhat::Message { body, .. } | EventWhat::Note { body, .. }) => encoded_size(body),
                 _ => 0,
             };
             bytes += body + 256;
         }
         first
     }
+}
+
+/// How long a text is as a JSON string, at most: each control character may become six bytes.
+fn encoded_size(text: &str) -> usize {
+    text.bytes()
+        .map(|byte| match byte {
+            0..0x20 => 6,
+            b'"' | b'\\' => 2,
+            _ => 1,
+        })
+        .sum()
 }

@@ -207,3 +207,38 @@ fn an_accept_that_was_granted_is_answered_again_after_the_conversation_has_moved
         assert!(answer.contains("\"stale\""), "{answer}");
     }
 }
+
+#[test]
+fn one_frame_of_two_hundred_pages_does_not_fill_the_memory_on_any_number_of_shards() {
+    for shard_count in 1..=3 {
+        let (mut node, visitor, agent, c) = talking(shard_count);
+        // Each byte of it is six in JSON: a page is counted as what is sent.
+        let body = "\\u0001".repeat(10_000);
+        for at in 0..4 {
+            node.say(visitor, &format!(r#"{{"id":9,"op":"send","d":{{"c":"{c}","cid":"v-cid-000000000000{at}","type":"text","body":"{body}"}}}}"#));
+        }
+        assert!(node.heard(visitor).iter().any(|text| text.contains("\"re\":9") && field(text, "s") == "6"));
+        node.heard(agent);
+        for client in [visitor, agent] {
+            let pages: Vec<String> = (100..220)
+                .map(|id| format!(r#"{{"id":{id},"op":"history","d":{{"c":"{c}","before":99,"limit":50}}}}"#))
+                .collect();
+            node.say(client, &pages.join("\n"));
+            let heard = node.heard(client);
+            let told: usize = heard.iter().map(String::len).sum();
+            let refused = heard.iter().filter(|text| text.contains("\"code\":\"overloaded\"")).count();
+            let answered = heard.iter().filter(|text| text.contains("\"re\":")).count();
+            assert_eq!(answered, 120, "each is answered");
+            assert!(refused >= 100, "{refused} refused of 120");
+            assert!(told < 2 * 262_144, "{told} bytes for one frame");
+            node.advance(1_000);
+            node.say(
+                client,
+                &format!(r#"{{"id":300,"op":"history","d":{{"c":"{c}","before":99,"limit":50}}}}"#),
+            );
+            assert!(
+                node.heard(client).iter().any(|text| text.contains("\"re\":300") && text.contains("u0001"))
+            );
+        }
+    }
+}
