@@ -12,6 +12,9 @@ use crate::plant;
 use crate::session::{AgentSide, VisitorSide, Who};
 use crate::shard::Shard;
 
+/// Sessions without a socket that one visitor may have: more than his devices and tabs that lose their connection at once.
+const RESUMABLE_MAX: u32 = 16;
+
 impl Shard {
     /// One envelope of a client.
     pub(crate) fn on_envelope(&mut self, door: Door, envelope: Envelope<'_>) {
@@ -300,9 +303,13 @@ impl Shard {
         session.lags_since = 0;
         match &mut session.who {
             Who::Visitor(side) => {
-                session.expires_ms = now + u64::from(limits.resume_ttl_visitor_ms);
+                // Who was told nothing and listens to nothing has nothing to resume: his place goes with the next look at the sessions.
+                let is_empty = session.told_p == 0 && side.listens.is_none();
+                let ttl_ms = if is_empty { 0 } else { limits.resume_ttl_visitor_ms };
+                session.expires_ms = now + u64::from(ttl_ms);
                 self.counters.sessions_visitor -= 1;
                 let visitor = side.visitor;
+                self.expire_oldest_of(visitor);
                 self.visitor_presence(visitor);
             }
             Who::Agent(side) => {
@@ -317,6 +324,32 @@ impl Shard {
                 self.presence(agent, None);
                 self.lists_wanted();
             }
+        }
+    }
+
+    /// A visitor keeps a few sessions without a socket; the one that would end first makes room. Every event of his walks all of them.
+    fn expire_oldest_of(&mut self, visitor: VisitorId) {
+        let now = self.now.mono_ms;
+        let mut count = 0;
+        let mut oldest = None;
+        let mut next = self.sessions.first_of(visitor).unwrap_or(NONE);
+        while next != NONE {
+            let index = next;
+            let session = self.sessions.get(index);
+            let Who::Visitor(side) = &session.who else {
+                unreachable!("the list holds visitors' sessions only")
+            };
+            next = side.next;
+            if session.door == NONE && session.expires_ms > now {
+                count += 1;
+                let ends = (session.expires_ms, index);
+                oldest = Some(oldest.map_or(ends, |first: (u64, u32)| first.min(ends)));
+            }
+        }
+        if count > RESUMABLE_MAX
+            && let Some((_, index)) = oldest
+        {
+            self.sessions.at(index).expires_ms = now;
         }
     }
 

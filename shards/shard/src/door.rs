@@ -219,6 +219,11 @@ impl Doors {
 }
 
 impl Doors {
+    /// Which path a door was upgraded on.
+    pub(crate) fn side(&self, index: u32) -> Side {
+        self.conns[index as usize].side
+    }
+
     /// Bytes on their way to a socket: collected and lent to the kernel.
     pub(crate) fn waiting_bytes(&self, index: u32) -> usize {
         let conn = &self.conns[index as usize];

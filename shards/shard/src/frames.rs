@@ -4,11 +4,12 @@ use desk::encode;
 use desk::request::{self, BadRequest, ErrorCode};
 use wire::{Message, Place};
 
-use crate::door::{NONE, Phase, tenths};
+use crate::door::{NONE, Phase, Side, tenths};
 use crate::effect::Effect;
 use crate::input::Door;
 use crate::plant;
 use crate::shard::Shard;
+use crate::stop::Stopping;
 
 /// Messages that are no envelopes before the client is told that it is none of ours.
 const NONSENSE_MAX: u8 = 3;
@@ -62,11 +63,17 @@ impl Shard {
         }
     }
 
-    /// Whether another frame may be taken from a socket: the journal and every mailbox have room for what it may bring.
+    /// Whether another frame may be taken from a socket: the journal has room for what it may bring. Once it is time to close them, what is pending runs
+    /// dry first: a stop under load comes to its end.
     fn may_take(&self) -> bool {
         self.parked.is_empty()
             && (self.log.takes_frames() || self.log.is_full())
-            && self.post.can_request_anywhere()
+            && !matches!(self.stopping, Stopping::Goaway { close_at_ms } if self.now.mono_ms >= close_at_ms)
+    }
+
+    /// The same for the mailboxes. A visitor's socket is at his home and asks no other shard: a slow one does not stop it.
+    fn may_post(&self, index: u32) -> bool {
+        self.doors.side(index) == Side::Visitor || self.post.can_request_anywhere()
     }
 
     /// Whether a socket has as much to read as it may: what it asks for now is answered when it has read.
@@ -84,7 +91,7 @@ impl Shard {
             if self.doors.find(door).is_none() {
                 continue;
             }
-            if self.is_full(door.index) {
+            if self.is_full(door.index) || !self.may_post(door.index) {
                 self.doors.stalled.push_back(door);
                 continue;
             }
@@ -115,7 +122,7 @@ impl Shard {
             if self.doors.find(door).is_none() {
                 return size;
             }
-            if !self.may_take() || self.is_full(door.index) {
+            if !self.may_take() || self.is_full(door.index) || !self.may_post(door.index) {
                 return at;
             }
             let Some(conn) = self.doors.find(door) else { return size };

@@ -242,3 +242,44 @@ fn one_frame_of_two_hundred_pages_does_not_fill_the_memory_on_any_number_of_shar
         }
     }
 }
+
+#[test]
+fn sessions_with_nothing_to_resume_do_not_outlive_their_sockets() {
+    let mut node = Node::new(1, NoProbe);
+    let keeper = node.visitor(0);
+    node.say(keeper, r#"{"id":1,"op":"auth","d":{"device":"device-of-keeper"}}"#);
+    for at in 0..50 {
+        let client = node.visitor(0);
+        node.say(client, &format!(r#"{{"id":1,"op":"auth","d":{{"device":"device-of-number-{at:04}"}}}}"#));
+        assert!(node.heard(client).iter().any(|text| text.contains("\"re\":1") && !text.contains("\"err\"")));
+        node.raw(client, common::masked(8, &[]));
+    }
+    node.advance(3_000);
+    assert_eq!(node.shards[0].counters().sessions, 1, "the one that is there");
+}
+
+#[test]
+fn one_visitor_keeps_a_few_sessions_and_the_oldest_go_first() {
+    let mut node = Node::new(1, NoProbe);
+    let first = node.visitor(0);
+    node.say(
+        first,
+        r#"{"id":1,"op":"auth","d":{"device":"device-of-visitor"}}
+{"id":2,"op":"start","d":{"cid":"start-cid-0000000001","first":{"cid":"first-cid-0000000001","type":"text","body":"hello"}}}"#,
+    );
+    let heard = node.heard(first);
+    let ready = heard.iter().find(|text| text.contains("\"re\":1")).expect("ready");
+    let token = field(ready, "token").to_owned();
+    let c = field(heard.iter().find(|text| text.contains("\"re\":2")).expect("started"), "c").to_owned();
+    for at in 0..40 {
+        let client = node.visitor(0);
+        node.say(client, &format!(
+            "{{\"id\":1,\"op\":\"auth\",\"d\":{{\"device\":\"device-of-number-{at:04}\",\"token\":\"{token}\"}}}}\n{{\"op\":\"sync\",\"d\":{{\"cursors\":[{{\"c\":\"{c}\",\"s\":0}}]}}}}"
+        ));
+        let heard = node.heard(client);
+        assert!(heard.iter().any(|text| text.contains("\"op\":\"msg\"")), "{heard:?}");
+        node.raw(client, common::masked(8, &[]));
+    }
+    node.advance(3_000);
+    assert_eq!(node.shards[0].counters().sessions, 1 + 16);
+}
