@@ -171,7 +171,7 @@ settings! {
     session: Session {
         /// The server speaks when it has been silent for so long; a peer silent for ten seconds longer is gone. Below the idle time-out of every proxy on the way.
         heartbeat_ms: Millis = "25s" [1_000..=55_000] hot;
-        /// How long a visitor's session may be resumed after its socket ended.
+        /// How long a visitor's session may be resumed after its socket ended; at most 16 of one visitor, and none that was told nothing.
         resume_ttl_visitor_ms: Millis = "2m" [1_000..=86_400_000] hot;
         /// How long an agent's session may be resumed after its socket ended.
         resume_ttl_agent_ms: Millis = "10m" [1_000..=86_400_000] hot;
