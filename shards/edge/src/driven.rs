@@ -34,6 +34,11 @@ pub trait Recovery: 'static {
     /// What the operator should know of the replay, as a sentence.
     fn findings(&self) -> Option<String>;
 
+    /// Why this program must not go on with the journal, as a sentence.
+    fn refusal(&self) -> Option<String> {
+        None
+    }
+
     /// Starts the core. `superblock` is of this boot and durable already.
     fn start(
         self,
@@ -76,8 +81,14 @@ impl Recovery for Builder {
     fn findings(&self) -> Option<String> {
         let unread = self.unread();
         (unread > 0).then(|| {
-            format!("{unread} records of the journal are sound and not understood: a newer program may have written them")
+            format!(
+                "{unread} records of the journal are sound and make no sense: what they follow may be lost"
+            )
         })
+    }
+
+    fn refusal(&self) -> Option<String> {
+        self.newer().map(|error| error.to_string())
     }
 
     fn start(

@@ -7,7 +7,7 @@ use desk::conversation::Conversations;
 use desk::dispatcher::{Dispatcher, Out};
 use desk::encode::Level;
 use desk::id::{Entropy, SLOT_COUNT, Slot};
-use desk::record::Record;
+use desk::record::{Record, RecordError};
 use desk::request::Parser;
 use desk::settings::Settings;
 use journal::{RecordRef, Recovered, Superblock};
@@ -39,8 +39,10 @@ pub struct Builder {
     config: Config,
     settings: Arc<Settings>,
     conversations: Conversations,
-    /// Records that could not be read although their checksum holds: written by a newer program, or our own mistake.
+    /// Records that could not be read although their checksum holds: what they follow is lost, or our own mistake.
     unread: u64,
+    /// The first record that only a newer program knows.
+    newer: Option<RecordError>,
 }
 
 impl Builder {
@@ -51,12 +53,15 @@ impl Builder {
             "shards are counted in one word"
         );
         let conversations = Conversations::new(config.hot_bytes_max);
-        Builder { config, settings, conversations, unread: 0 }
+        Builder { config, settings, conversations, unread: 0, newer: None }
     }
 
     /// One recovered record, in the order of the journal.
     pub fn replay(&mut self, record: &RecordRef<'_>) {
         let read = Record::read(record.kind, record.version, record.body);
+        if let Err(error @ (RecordError::UnknownKind(_) | RecordError::UnknownVersion { .. })) = read {
+            self.newer.get_or_insert(error);
+        }
         let applied = read.ok().and_then(|record| self.conversations.apply(&record).ok());
         self.unread += u64::from(applied.is_none());
     }
@@ -64,6 +69,11 @@ impl Builder {
     /// Records that could not be understood; any is damage, and what is missing by them is told as `history_lost`.
     pub fn unread(&self) -> u64 {
         self.unread
+    }
+
+    /// The first record that only a newer program knows. To go on without it would give its numbers out again and checkpoint it away: do not start.
+    pub fn newer(&self) -> Option<RecordError> {
+        self.newer
     }
 
     /// Begins. `superblock` is this boot's and durable.

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{NoProbe, Node, field};
+use ringdesk_shard::Builder;
 
 fn has(texts: &[String], op: &str) -> bool {
     texts.iter().any(|text| text.contains(&format!("\"op\":\"{op}\"")))
@@ -282,4 +283,30 @@ fn one_visitor_keeps_a_few_sessions_and_the_oldest_go_first() {
     }
     node.advance(3_000);
     assert_eq!(node.shards[0].counters().sessions, 1 + 16);
+}
+
+#[test]
+fn records_of_a_newer_program_are_named_and_damage_is_not_taken_for_them() {
+    let (settings, ..) = common::settings(1);
+    let config = || common::config(0, 1, 1024, &settings);
+    let record = |kind, version| journal::RecordRef {
+        kind,
+        version,
+        slot: 0,
+        flags: 0,
+        key_id: 0,
+        offset: journal::LogOffset::NONE,
+        block: journal::LogOffset::NONE,
+        boot_id: 1,
+        body: &[],
+        raw: &[],
+    };
+    let newer_after = |kind, version| {
+        let mut builder = Builder::new(config(), settings.clone().into());
+        builder.replay(&record(kind, version));
+        builder.newer().map(|error| error.to_string())
+    };
+    assert_eq!(newer_after(1, 1), None, "an empty body is damage");
+    assert!(newer_after(1, 99).is_some_and(|text| text.contains("version 99")));
+    assert!(newer_after(60_000, 1).is_some_and(|text| text.contains("kind 60000")));
 }

@@ -185,6 +185,9 @@ fn recover_journal<R: Recovery>(seat: &Seat, builder: &mut R) -> Result<ShardBoo
     let recovered = recover(&mut files, &superblock, &kernel_boot, &mut |record| builder.replay(&record))
         .map_err(|error| StartError::JournalDamaged { directory: directory.clone(), error })?;
     tell_findings(shard, &recovered);
+    if let Some(what) = builder.refusal() {
+        return Err(StartError::ForeignJournal { path: directory, what });
+    }
     if let Some(findings) = builder.findings() {
         log::warn!("shard {shard}: {findings}");
     }

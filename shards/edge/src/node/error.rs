@@ -41,9 +41,9 @@ pub enum StartError {
         /// Why.
         error: SuperblockError,
     },
-    /// The journal is another shard's, another site's or another layout's.
+    /// The journal is another shard's, another site's, another layout's or a newer program's.
     ForeignJournal {
-        /// The superblock.
+        /// The superblock, or the journal's directory.
         path: PathBuf,
         /// What differs, as "it belongs to 3 shards and 2 are planned".
         what: String,

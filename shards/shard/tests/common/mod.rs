@@ -132,6 +132,25 @@ pub fn settings(shard_count: u16) -> (Settings, AgentId, InboxId) {
     (settings, agent, inbox)
 }
 
+/// What shard `shard` of a test's node is given.
+pub fn config(shard: u16, shard_count: u16, mailbox_size: u32, settings: &Settings) -> Config {
+    Config {
+        shard,
+        shard_count,
+        site: settings.site,
+        epoch: 77,
+        seed: [shard as u8; 32],
+        mailbox_size,
+        hot_bytes_max: 256 << 20,
+        session_count_max: 100_000,
+        segment_count_max: 1000,
+        echo_path: Some("/echo".into()),
+        echo_message_size_max: 1 << 20,
+        echo_fragment_count_max: 1000,
+        server: "ringdesk/test".into(),
+    }
+}
+
 impl<P: Probe> Node<P> {
     pub fn new(shard_count: u16, probe: P) -> Node<P> {
         let geometry = Geometry { segment_size: 64 << 20, align: 512 };
@@ -161,21 +180,7 @@ impl<P: Probe> Node<P> {
             mailbox_size: 1024,
         };
         for (shard, disk) in (0..).zip(&mut disks) {
-            let config = Config {
-                shard,
-                shard_count,
-                site: settings.site,
-                epoch: 77,
-                seed: [shard as u8; 32],
-                mailbox_size: node.mailbox_size,
-                hot_bytes_max: 256 << 20,
-                session_count_max: 100_000,
-                segment_count_max: 1000,
-                echo_path: Some("/echo".into()),
-                echo_message_size_max: 1 << 20,
-                echo_fragment_count_max: 1000,
-                server: "ringdesk/test".into(),
-            };
+            let config = config(shard, shard_count, node.mailbox_size, &settings);
             let mut builder = Builder::new(config, settings.clone());
             let superblock = disk.superblock.clone();
             let replay = &mut |record: journal::RecordRef<'_>| builder.replay(&record);
