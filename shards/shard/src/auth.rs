@@ -9,7 +9,7 @@ use crate::door::{NONE, Phase, Side, tenths};
 use crate::due::Due;
 use crate::input::Door;
 use crate::plant;
-use crate::session::{AgentSide, VisitorSide, Who};
+use crate::session::{AgentSide, Session, VisitorSide, Who};
 use crate::shard::Shard;
 
 /// Sessions without a socket that one visitor may have: more than his devices and tabs that lose their connection at once.
@@ -330,21 +330,13 @@ impl Shard {
     /// A visitor keeps a few sessions without a socket; the one that would end first makes room. Every event of his walks all of them.
     fn expire_oldest_of(&mut self, visitor: VisitorId) {
         let now = self.now.mono_ms;
+        let resumable = |&(_, session): &(u32, &Session)| session.door == NONE && session.expires_ms > now;
         let mut count = 0;
         let mut oldest = None;
-        let mut next = self.sessions.first_of(visitor).unwrap_or(NONE);
-        while next != NONE {
-            let index = next;
-            let session = self.sessions.get(index);
-            let Who::Visitor(side) = &session.who else {
-                unreachable!("the list holds visitors' sessions only")
-            };
-            next = side.next;
-            if session.door == NONE && session.expires_ms > now {
-                count += 1;
-                let ends = (session.expires_ms, index);
-                oldest = Some(oldest.map_or(ends, |first: (u64, u32)| first.min(ends)));
-            }
+        for (index, session) in self.sessions.of_visitor(visitor).filter(resumable) {
+            count += 1;
+            let ends = (session.expires_ms, index);
+            oldest = Some(oldest.map_or(ends, |first: (u64, u32)| first.min(ends)));
         }
         if count > RESUMABLE_MAX
             && let Some((_, index)) = oldest

@@ -295,10 +295,24 @@ impl Sessions {
         &self.agents
     }
 
-    /// The first session of a visitor; follow `next` for the others.
+    /// The first session of a visitor; [`Sessions::next_of`] names the others.
     pub(crate) fn first_of(&self, visitor: VisitorId) -> Option<u32> {
         let his = |&index: &u32| visitor_of(&self.slots, index) == Some(visitor);
         self.by_visitor.find(hash(visitor.bits()), his).copied()
+    }
+
+    /// The next session of the same visitor.
+    pub(crate) fn next_of(&self, index: u32) -> Option<u32> {
+        let Who::Visitor(side) = &self.get(index).who else {
+            unreachable!("the list holds visitors' sessions only")
+        };
+        (side.next != NONE).then_some(side.next)
+    }
+
+    /// All sessions of a visitor, the newest first.
+    pub(crate) fn of_visitor(&self, visitor: VisitorId) -> impl Iterator<Item = (u32, &Session)> {
+        core::iter::successors(self.first_of(visitor), |&index| self.next_of(index))
+            .map(|index| (index, self.get(index)))
     }
 
     /// Any session of a device: only a planted bug looks for one.
@@ -333,6 +347,11 @@ impl Session {
         self.door = door;
         self.expires_ms = 0;
         self.is_ready = false;
+    }
+
+    /// A visitor's session with a socket that listens to that conversation.
+    pub(crate) fn hears(&self, ix: ConvIx) -> bool {
+        self.door != NONE && matches!(&self.who, Who::Visitor(side) if side.listens == Some(ix))
     }
 
     /// Durable events told and not acknowledged.

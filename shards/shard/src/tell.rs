@@ -8,7 +8,6 @@ use desk::id::ConversationId;
 use desk::request::ErrorCode;
 use mail::{Answer, Ask, Letter};
 
-use crate::door::NONE;
 use crate::due::{Asker, Due};
 use crate::plant;
 use crate::session::Who;
@@ -206,15 +205,10 @@ impl Shard {
 
     fn want_telling_visitor(&mut self, ix: ConvIx) {
         let visitor = self.homes.convs.conversation(ix).visitor;
-        let mut next = self.sessions.first_of(visitor).unwrap_or(NONE);
-        while next != NONE {
-            let index = next;
-            let session = self.sessions.get(index);
-            let Who::Visitor(side) = &session.who else {
-                unreachable!("the list holds visitors' sessions only")
-            };
-            next = side.next;
-            if session.door != NONE && side.listens == Some(ix) {
+        let mut next = self.sessions.first_of(visitor);
+        while let Some(index) = next {
+            next = self.sessions.next_of(index);
+            if self.sessions.get(index).hears(ix) {
                 self.want_telling(index);
             }
         }

@@ -272,18 +272,7 @@ impl Shard {
 
     /// Whether any socket of his is open.
     pub(crate) fn visitor_online(&self, visitor: VisitorId) -> bool {
-        let mut next = self.sessions.first_of(visitor).unwrap_or(NONE);
-        while next != NONE {
-            let session = self.sessions.get(next);
-            if session.door != NONE {
-                return true;
-            }
-            let Who::Visitor(side) = &session.who else {
-                unreachable!("the list holds visitors' sessions only")
-            };
-            next = side.next;
-        }
-        false
+        self.sessions.of_visitor(visitor).any(|(_, session)| session.door != NONE)
     }
 
     /// Somebody types in a conversation of this home.
@@ -302,17 +291,12 @@ impl Shard {
     /// An unnumbered push to every socket of the conversation's visitor that listens.
     pub(crate) fn hint_visitor(&mut self, ix: ConvIx, text: &[u8]) {
         let visitor = self.homes.convs.conversation(ix).visitor;
-        let mut next = self.sessions.first_of(visitor).unwrap_or(NONE);
-        while next != NONE {
-            let session = self.sessions.get(next);
-            let door = session.door;
-            let Who::Visitor(side) = &session.who else {
-                unreachable!("the list holds visitors' sessions only")
-            };
-            let listens = side.listens == Some(ix);
-            next = side.next;
-            if door != NONE && listens {
-                self.hint(door, text);
+        let mut next = self.sessions.first_of(visitor);
+        while let Some(index) = next {
+            next = self.sessions.next_of(index);
+            let session = self.sessions.get(index);
+            if session.hears(ix) {
+                self.hint(session.door, text);
             }
         }
     }
