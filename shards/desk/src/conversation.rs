@@ -70,6 +70,8 @@ pub struct Conversation {
     last_message: u32,
     /// Numbers up to `s` that damage took.
     missing: u32,
+    /// Bytes that its events take, without what finds them.
+    events_size: u64,
     index: events::Index,
     agents: events::Agents,
     devices: devices::Devices,
@@ -278,6 +280,7 @@ impl Conversation {
             pending: Receipts::default(),
             last_message: 0,
             missing: 0,
+            events_size: 0,
             index: events::Index::EMPTY,
             agents: events::Agents::EMPTY,
             devices: devices::Devices::EMPTY,

@@ -63,6 +63,8 @@ enum Hold {
         expect_epoch: u32,
         /// Requests with this `cid` that the home has not answered.
         unanswered: u32,
+        /// It waits anew since then: a refusal says nothing about that.
+        is_overtaken: bool,
     },
 }
 
@@ -318,7 +320,7 @@ impl Dispatcher {
         result: Result<u32, ()>,
         out: &mut Vec<Out>,
     ) {
-        self.answered(c, agent, request, result, out);
+        self.answered(now_ms, c, agent, request, result, out);
         self.finish(now_ms, out);
     }
 
@@ -436,6 +438,9 @@ impl Dispatcher {
         if !same_wait {
             known.refused.clear();
             known.told_position = 0;
+            if let Hold::Assigning { is_overtaken, .. } = &mut known.hold {
+                *is_overtaken = true;
+            }
         }
         if let Hold::Assigning { expect_epoch, .. } = known.hold
             && row.epoch > expect_epoch

@@ -18,7 +18,9 @@ pub use pushes::{
     avail_push, conv_row, delivered, event, goaway, heartbeat, hello, history_lost, lag, list_begin,
     list_end, list_row, notice, offer, offer_gone, presence, queue, seen, sync_error, sync_push, typing,
 };
-pub use replies::{avail_reply, error, history_begin, history_end, history_event, ok, ready, stored, synced};
+pub use replies::{
+    avail_reply, error, history_begin, history_end, history_event, history_gap, ok, ready, stored, synced,
+};
 
 /// Who hears a push.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -300,7 +300,7 @@ pub enum ErrorCode {
     Closed,
     /// The conversation is another agent's.
     NotOwner,
-    /// A capacity, or 512 conversations, is reached.
+    /// A capacity, 512 conversations, or what one conversation may hold is reached.
     Quota,
     /// Text over 10,000 characters.
     TooLarge,
@@ -389,7 +389,7 @@ impl ErrorCode {
             ErrorCode::Stale => "the offer is gone, or somebody else was faster",
             ErrorCode::Closed => "the conversation is closed",
             ErrorCode::NotOwner => "the conversation is another agent's",
-            ErrorCode::Quota => "the limit of conversations is reached",
+            ErrorCode::Quota => "the limit is reached",
             ErrorCode::TooLarge => "text over 10000 characters",
             ErrorCode::RateLimited => "too many requests",
             ErrorCode::Overloaded => "the server is full; nothing was stored",

@@ -50,6 +50,9 @@ fn calls() -> u64 {
     CALLS.with(Cell::get)
 }
 
+/// The `cid` of a start; nothing is said under it.
+const START: u128 = 1 << 100;
+
 struct Shard {
     conversations: Conversations,
     scratch: Scratch,
@@ -72,10 +75,10 @@ impl Shard {
         let visitor = VisitorId::mint(slot, &mut self.entropy);
         let c = ConversationId::mint(slot, &mut self.entropy);
         let inbox = InboxId::mint(slot, &mut self.entropy);
-        self.conversations.decide_start(visitor, 1, 1).unwrap();
+        self.conversations.decide_start(visitor, 1, START).unwrap();
         let page = "https://example.org/pricing?from=mail";
         let started =
-            Started { c, visitor, inbox, ts_ms: 1, device: 1, cid: 1, name: "Ada", page, locale: "en" };
+            Started { c, visitor, inbox, ts_ms: 1, device: 1, cid: START, name: "Ada", page, locale: "en" };
         self.put(&Record::Started(started))
     }
     fn say(&mut self, ix: ConvIx, who: Who, note: bool, cid: u128, body: &str) {

@@ -212,14 +212,19 @@ impl Life {
     }
 
     fn start(&mut self, visitor: usize, found: Option<ConvIx>, device: u128, cid: u128) {
-        let decision = self.world.start(visitor, device, cid).unwrap();
+        let decision = self.world.start(visitor, device, cid);
         match (&self.models[visitor], found) {
             (Some(model), Some(ix)) => {
                 let is_repeated = model.started == (device, cid);
-                assert_eq!(decision, StartDecision::Returns { ix, is_repeated });
+                let is_used = model.said(device, cid, Who::Visitor, Did::Closed).is_some();
+                let expected = match is_used && !is_repeated {
+                    true => Err(Refusal::IdConflict),
+                    false => Ok(StartDecision::Returns { ix, is_repeated }),
+                };
+                assert_eq!(decision, expected);
             }
             (None, None) => {
-                assert_eq!(decision, StartDecision::New);
+                assert_eq!(decision, Ok(StartDecision::New));
                 self.models[visitor] = Some(Model { started: (device, cid), ..Model::default() });
             }
             (model, found) => panic!("{model:?} but {found:?}"),
@@ -236,6 +241,10 @@ impl Life {
         if let Some(known) = model.said(device, cid, who, did) {
             let expected = known.map(|(s, event)| Say::Known { s, vs: event.vs, ts_ms: event.ts_ms });
             assert_eq!(said, expected);
+            return;
+        }
+        if agent.is_none() && model.started == (device, cid) {
+            assert_eq!(said, Err(Refusal::IdConflict));
             return;
         }
         if agent.is_some() && !note {
@@ -284,6 +293,8 @@ impl Life {
         if let Some(known) = model.said(device, cid, who, Did::Closed) {
             let expected = known.map(|(s, event)| Close::Known { s, vs: event.vs, ts_ms: event.ts_ms });
             assert_eq!(closed, expected);
+        } else if agent.is_none() && model.started == (device, cid) {
+            assert_eq!(closed, Err(Refusal::IdConflict));
         } else if model.is_closed {
             assert_eq!(closed, Err(Refusal::Closed));
         } else if agent.is_some() && model.owner != agent {

@@ -364,3 +364,45 @@ fn thousands_of_conversations_are_found_by_id_and_by_visitor() {
     }
     assert_eq!(world.conversations.of_visitor(world.visitors[0]), None);
 }
+
+#[test]
+fn the_cid_of_a_start_is_no_other_things_and_the_other_way_round() {
+    let mut world = World::new(ROOM);
+    assert_eq!(world.start(0, 1, 10), Ok(StartDecision::New));
+    let ix = world.conversations.of_visitor(world.visitors[0]).unwrap();
+    assert_eq!(world.say(ix, Who::Visitor, false, 1, 10, "x"), Err(Refusal::IdConflict));
+    assert_eq!(world.close(ix, Who::Visitor, 1, 10), Err(Refusal::IdConflict));
+    assert!(matches!(world.say(ix, Who::Visitor, false, 1, 11, "x"), Ok(Say::New { .. })));
+    assert_eq!(world.start(0, 1, 11), Err(Refusal::IdConflict));
+    assert_eq!(world.start(0, 1, 10), Ok(StartDecision::Returns { ix, is_repeated: true }));
+    // What another device calls by that name is something else.
+    assert_eq!(world.start(0, 2, 11), Ok(StartDecision::Returns { ix, is_repeated: false }));
+    assert!(matches!(world.say(ix, Who::Visitor, false, 2, 10, "x"), Ok(Say::New { .. })));
+}
+
+/// One visitor could fill the memory of all.
+#[test]
+fn the_words_of_one_conversation_take_a_part_of_the_memory_and_the_others_go_on() {
+    let bytes_max = 64 << 20;
+    let mut world = World::new(bytes_max);
+    let (ix, other) = (world.begin(0), world.begin(1));
+    let body = "x".repeat(40_000);
+    let mut cid = 100;
+    while world.say(ix, Who::Visitor, false, 1, cid, &body).is_ok() {
+        cid += 1;
+    }
+    assert_eq!(world.say(ix, Who::Visitor, false, 1, cid, &body), Err(Refusal::Full));
+    let used = world.conversations.hot_bytes();
+    assert!(used <= bytes_max / 16 + (1 << 16) && used > bytes_max / 17, "{used}");
+    assert!(matches!(world.say(other, Who::Visitor, false, 1, cid, &body), Ok(Say::New { .. })));
+    // It can still be taken and closed, and a repetition is known.
+    assert!(matches!(world.accept(ix, 0, 0, 2, 1), Ok(Assign::New { .. })));
+    assert!(matches!(world.close(ix, Who::Agent(world.agents[0]), 2, 2), Ok(Close::New { .. })));
+    assert!(matches!(world.say(ix, Who::Visitor, false, 1, cid - 1, &body), Ok(Say::Known { .. })));
+    // The same after a restart.
+    let (again, damage) = conversation_support::replayed(&world.log);
+    assert!(damage.is_empty());
+    let ix = again.of_visitor(world.visitors[0]).unwrap();
+    let said = again.decide_say(ix, Who::Visitor, false, 1, cid, 1, body.len());
+    assert_eq!(said, Err(Refusal::Full));
+}

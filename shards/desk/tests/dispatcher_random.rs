@@ -113,7 +113,9 @@ struct World {
     loads: BTreeMap<u64, u16>,
     /// Who refused what in this round, and when it was last refused.
     refused: BTreeMap<u64, (BTreeSet<u64>, u64)>,
-    /// Of them, those since the round began.
+    /// The same with those whom a home refused it; whether the dispatcher counted that depends on what else was under way.
+    turned_away: BTreeMap<u64, (BTreeSet<u64>, u64)>,
+    /// Of those who refused, those since the round began.
     this_round: BTreeMap<u64, BTreeSet<u64>>,
     /// The wait that the dispatcher was told of last.
     waits: BTreeMap<u64, u32>,
@@ -150,6 +152,7 @@ impl World {
             loads: BTreeMap::new(),
             this_round: BTreeMap::new(),
             refused: BTreeMap::new(),
+            turned_away: BTreeMap::new(),
             waits: BTreeMap::new(),
             renewed: BTreeSet::new(),
             replaced: BTreeSet::new(),
@@ -175,6 +178,7 @@ impl World {
         self.positions.clear();
         self.loads.clear();
         self.refused.clear();
+        self.turned_away.clear();
         self.waits.clear();
         self.renewed.clear();
         self.replaced.clear();
@@ -188,11 +192,15 @@ impl World {
         if is_tick {
             // The round of what is held meanwhile ends at the first tick after that.
             let mut refused = std::mem::take(&mut self.refused);
-            refused.retain(|&c, (_, at)| {
-                let held = self.offers.contains_key(&c) || self.is_asked_of_home(c);
-                held || *at + u64::from(TTL) > self.now
-            });
+            let mut turned_away = std::mem::take(&mut self.turned_away);
+            for round in [&mut refused, &mut turned_away] {
+                round.retain(|&c, (_, at)| {
+                    let held = self.offers.contains_key(&c) || self.is_asked_of_home(c);
+                    held || *at + u64::from(TTL) > self.now
+                });
+            }
             self.refused = refused;
+            self.turned_away = turned_away;
         }
         let mut out = Vec::new();
         event(&mut self.dispatcher, self.now, &mut out);
@@ -277,8 +285,20 @@ impl World {
         let (by, at) = self.refused.entry(c).or_default();
         by.insert(who);
         *at = self.now;
+        if let Some((_, at)) = self.turned_away.get_mut(&c) {
+            *at = self.now;
+        }
         self.this_round.entry(c).or_default().insert(who);
         self.renewed.remove(&c);
+    }
+
+    /// A home refused `c` to `who`: the round may last longer, and he may be passed over in it.
+    fn turn_away(&mut self, who: u64, c: u64) {
+        let refused = self.refused.get(&c).map(|(by, _)| by.clone()).unwrap_or_default();
+        let (by, at) = self.turned_away.entry(c).or_default();
+        by.extend(refused);
+        by.insert(who);
+        *at = self.now;
     }
 
     fn is_asked_of_home(&self, c: u64) -> bool {
@@ -297,7 +317,8 @@ impl World {
             assert!(
                 self.offers.contains_key(&ahead)
                     || self.is_asked_of_home(ahead)
-                    || self.refused.get(&ahead).is_some_and(|(by, _)| by.contains(&who)),
+                    || self.refused.get(&ahead).is_some_and(|(by, _)| by.contains(&who))
+                    || self.turned_away.get(&ahead).is_some_and(|(by, _)| by.contains(&who)),
                 "{c} was offered to {who} before {ahead}"
             );
         }
@@ -383,9 +404,14 @@ impl World {
                 self.call(false, |d, now, out| d.on_announce(now, home as u16, row, out));
             }
             Up::End => self.call(false, |d, now, out| d.on_announce_end(now, home as u16, out)),
-            Up::Result(c, who, request, result) => self.call(false, |d, now, out| {
-                d.on_assign_result(now, conversation(c), agent(who), request, result, out);
-            }),
+            Up::Result(c, who, request, result) => {
+                if result.is_err() {
+                    self.turn_away(who, c);
+                }
+                self.call(false, |d, now, out| {
+                    d.on_assign_result(now, conversation(c), agent(who), request, result, out);
+                });
+            }
         }
         true
     }

@@ -237,10 +237,25 @@ fn nobody_is_given_more_than_his_capacity() {
     let (first, _) = desk.accept(1, 1, Some(1));
     desk.accept(1, 2, None);
     assert_eq!(refused(&desk.accept(1, 3, None).1), Some(RefuseCode::Quota));
-    // The home refuses the first: its place is free again, and the head is offered again.
+    // The home refuses the first: its place is free again, and goes to the next in line.
     let out = desk.result(1, 1, first, Err(()));
-    assert_eq!(offers(&out), [(1, 1, 3)]);
+    assert_eq!(offers(&out), [(1, 3, 3)]);
     assert_eq!(desk.queue(), [1, 2, 3, 4]);
+}
+
+/// It would be offered to him again at once, and again, as long as its home has no room for it.
+#[test]
+fn a_home_that_refuses_is_asked_by_another_agent_or_in_the_next_round() {
+    let mut desk = Desk::open();
+    desk.wait(1);
+    desk.online(1, 1);
+    let (request, _) = desk.accept(1, 1, Some(1));
+    assert_eq!(offers(&desk.result(1, 1, request, Err(()))), []);
+    assert_eq!(offers(&desk.online(2, 1)), [(2, 1, 2)]);
+    let (request, _) = desk.accept(2, 1, Some(2));
+    assert_eq!(offers(&desk.result(2, 1, request, Err(()))), []);
+    assert_eq!(offers(&desk.pass(u64::from(TTL) - 1)), []);
+    assert_eq!(offers(&desk.pass(1)).len(), 1, "the round is over");
 }
 
 #[test]

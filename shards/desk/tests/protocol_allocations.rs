@@ -86,7 +86,7 @@ fn frame(world: &World) -> Vec<u8> {
     let long = "a line\\n with \\\"escapes\\\" and 你好 ".repeat(200);
     let text = [
         r#"{"id":1,"op":"auth","d":{"token":"v1.1.x.y","device":"0123456789abcdef","last":{"sid":"$S","epoch":"$S","p":41}}}"#,
-        r#"{"id":2,"op":"start","d":{"cid":"0123456789abcdef","name":"A\u0042","page":"https://x/","first":{"cid":"0123456789abcdef","type":"text","body":"hi"}}}"#,
+        r#"{"id":2,"op":"start","d":{"cid":"0123456789abcdef","name":"A\u0042","page":"https://x/","first":{"cid":"fedcba9876543210","type":"text","body":"hi"}}}"#,
         &format!(r#"{{"id":3,"op":"send","d":{{"c":"$C","cid":"0123456789abcdef","type":"text","body":"{long}"}}}}"#),
         r#"{"id":4,"op":"note","d":{"c":"$C","cid":"0123456789abcdef","body":"n"}}"#,
         r#"{"id":5,"op":"accept","d":{"c":"$C","cid":"0123456789abcdef","offer":3}}"#,

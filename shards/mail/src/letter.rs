@@ -91,8 +91,6 @@ pub enum Answer {
     },
     /// A page of history or a list: one encoded reply or push.
     Text(Vec<u8>),
-    /// Done, with nothing to say.
-    Done,
 }
 
 /// From one shard to another.
@@ -109,6 +107,8 @@ pub enum Letter {
         by: SaidBy,
         /// A note rather than a message.
         note: bool,
+        /// It came too fast: to be answered if it was stored before, and refused otherwise.
+        is_over: bool,
         /// Hash of type and body, for `id_conflict`.
         body_hash: u64,
         /// The text, UTF-8, at most 40,000 bytes. A pooled buffer: it goes back by `Spent`.
@@ -122,6 +122,8 @@ pub enum Letter {
         c: ConversationId,
         /// Who says it.
         by: SaidBy,
+        /// It came too fast.
+        is_over: bool,
     },
     /// Door → home: listen to a conversation.
     Listen {
@@ -166,6 +168,8 @@ pub enum Letter {
         c: ConversationId,
         /// The offer he answers, if any.
         offer: Option<u64>,
+        /// It came too fast.
+        is_over: bool,
     },
     /// Door → dispatcher: the rows of a list.
     List {

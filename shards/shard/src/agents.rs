@@ -22,7 +22,12 @@ impl Shard {
             Op::Note(note) => self.agent_says(index, ask, note.c, note.cid, note.body, true),
             Op::Close { c, cid } => {
                 let by = SaidBy { agent, device, cid: fingerprint(cid) };
-                self.request_durable(index, ask, self.home_of(c.slot()), || Letter::Close { ask, c, by });
+                self.request_durable(index, ask, self.home_of(c.slot()), |is_over| Letter::Close {
+                    ask,
+                    c,
+                    by,
+                    is_over,
+                });
             }
             Op::Accept { c, cid, offer } => {
                 let request = RequestRef {
@@ -33,11 +38,12 @@ impl Shard {
                     device,
                     cid: fingerprint(cid),
                 };
-                self.request_durable(index, ask, self.desk_shard(), || Letter::Accept {
+                self.request_durable(index, ask, self.desk_shard(), |is_over| Letter::Accept {
                     request,
                     agent,
                     c,
                     offer,
+                    is_over,
                 });
             }
             Op::Decline { c, offer } => {
@@ -159,9 +165,7 @@ impl Shard {
             let door = self.sessions.get(index).door;
             return self.reply_error(door, ask.re, ErrorCode::Overloaded, "", Some(100));
         }
-        if !self.may_say(index, ask.re) {
-            return;
-        }
+        let is_over = self.is_too_fast(index);
         let by = SaidBy {
             agent: self.agent_of(index),
             device: self.sessions.get(index).device,
@@ -170,14 +174,13 @@ impl Shard {
         let body_hash = body_hash(&[if note { "note" } else { "text" }, text]);
         let mut body = self.pool.take();
         body.extend_from_slice(text.as_bytes());
-        self.post.post(home, Letter::Say { ask, c, by, note, body_hash, body });
+        self.post.post(home, Letter::Say { ask, c, by, note, is_over, body_hash, body });
     }
 
-    fn request_durable(&mut self, index: u32, ask: Ask, to: u16, letter: impl FnOnce() -> Letter) {
-        if self.post.can_request(to) && !self.may_say(index, ask.re) {
-            return;
-        }
-        self.request(index, ask, to, letter);
+    fn request_durable(&mut self, index: u32, ask: Ask, to: u16, letter: impl FnOnce(bool) -> Letter) {
+        // Without a credit it is refused, and costs no token.
+        let is_over = self.post.can_request(to) && self.is_too_fast(index);
+        self.request(index, ask, to, || letter(is_over));
     }
 
     /// Posts a request, or refuses it: the mailbox has no credit.
@@ -276,8 +279,7 @@ impl Shard {
             }
             Answer::Refused(code) => {
                 if let Some(door) = socket {
-                    let after = code.retry().then_some(200);
-                    self.reply_error(door, ask.re, code, "", after);
+                    self.tell_refusal(ask.session, door, ask.re, code);
                 }
             }
             Answer::Text(text) => {
@@ -291,7 +293,6 @@ impl Shard {
                 }
                 self.pool.give(text);
             }
-            Answer::Done => {}
         }
     }
 

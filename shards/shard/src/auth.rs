@@ -80,7 +80,7 @@ impl Shard {
         let session = match resumed {
             Some((session, _)) => session,
             None => {
-                if !self.sessions.has_room() {
+                if !self.sessions.has_room_for_visitor() {
                     return self.close(door, 4100, "too many sessions");
                 }
                 let sid = SessionId::mint(visitor.slot(), &mut self.entropy);
@@ -355,29 +355,37 @@ impl Shard {
         self.sessions.end(index);
     }
 
-    /// Takes a token from the session's bucket for durable requests; answers the refusal.
-    pub(crate) fn may_say(&mut self, index: u32, re: Option<u32>) -> bool {
+    /// Takes a token for a durable request out of the bucket that all sessions of a visitor share, or that of an agent's session.
+    ///
+    /// True: it comes too fast, and is answered only if it was stored before. A refusal says that it is not stored, and that only the home knows.
+    pub(crate) fn is_too_fast(&mut self, index: u32) -> bool {
         let limits = self.settings.limits;
-        let session = self.sessions.at(index);
-        let door = session.door;
-        let taken = session.bucket.take(self.now.mono_ms, limits.message_rate_per_s, limits.message_burst, 1);
+        let now = self.now.mono_ms;
+        let bucket = self.sessions.bucket_of(index);
+        let taken = bucket.take(now, limits.message_rate_per_s, limits.message_burst, 1);
+        if taken.is_ok() {
+            let door = self.sessions.get(index).door;
+            self.doors.at(door).overdrawn = 0;
+        }
+        taken.is_err()
+    }
+
+    /// Tells a session that its durable request was refused. Who is told again and again that he is too fast is told no more.
+    pub(crate) fn tell_refusal(&mut self, session: u32, door: u32, re: Option<u32>, code: ErrorCode) {
+        if code != ErrorCode::RateLimited {
+            return self.reply_error(door, re, code, "", code.retry().then_some(200));
+        }
+        let limits = self.settings.limits;
+        // A look, no more: the copy is thrown away.
+        let mut bucket = *self.sessions.bucket_of(session);
+        let taken = bucket.take(self.now.mono_ms, limits.message_rate_per_s, limits.message_burst, 1);
+        self.counters.rate_limited += 1;
+        self.reply_error(door, re, code, "", Some(taken.err().unwrap_or(1)));
         let conn = self.doors.at(door);
-        match taken {
-            Ok(()) => {
-                conn.overdrawn = 0;
-                true
-            }
-            Err(after_ms) => {
-                conn.overdrawn = conn.overdrawn.saturating_add(1);
-                let over = u16::from(conn.overdrawn) >= limits.rate_strikes.min(255);
-                self.counters.rate_limited += 1;
-                self.reply_error(door, re, ErrorCode::RateLimited, "", Some(after_ms));
-                if over {
-                    let door = self.doors.door_at(door).expect("the socket is open");
-                    self.close(door, 4111, "the rate limit was passed again and again");
-                }
-                false
-            }
+        conn.overdrawn = conn.overdrawn.saturating_add(1);
+        if u16::from(conn.overdrawn) >= limits.rate_strikes.min(255) {
+            let door = self.doors.door_at(door).expect("the socket is open");
+            self.close(door, 4111, "the rate limit was passed again and again");
         }
     }
 

@@ -167,6 +167,8 @@ pub(crate) struct Word<'a> {
     pub(crate) body: &'a str,
     /// The answer names the conversation: it answers `start`.
     pub(crate) names: bool,
+    /// It came too fast: answered if it was stored before, and refused otherwise.
+    pub(crate) is_over: bool,
 }
 
 pub(crate) fn code_of(refusal: Refusal) -> ErrorCode {
@@ -177,6 +179,7 @@ pub(crate) fn code_of(refusal: Refusal) -> ErrorCode {
         Refusal::Closed => ErrorCode::Closed,
         Refusal::NotOwner => ErrorCode::NotOwner,
         Refusal::Overloaded => ErrorCode::Overloaded,
+        Refusal::Full => ErrorCode::Quota,
     }
 }
 
@@ -247,10 +250,16 @@ impl Shard {
             Err(refusal) => {
                 return self.due(Due::Refuse { to: word.to, ask: word.ask, code: code_of(refusal) });
             }
+            Ok(Say::Known { .. }) if word.is_over && plant::is("repeat-refused-when-fast") => {
+                return self.refuse(word.to, word.ask, ErrorCode::RateLimited);
+            }
             Ok(Say::Known { s, vs, ts_ms }) => {
                 self.counters.duplicates += 1;
                 let stored = Stored { s, vs, ts_ms, dup: true };
                 return self.due(Due::Stored { to: word.to, ask: word.ask, c: named, stored });
+            }
+            Ok(Say::New { .. }) if word.is_over => {
+                return self.refuse(word.to, word.ask, ErrorCode::RateLimited);
             }
             Ok(Say::New { s, vs, reopens }) => {
                 if let Err(code) = self.log_takes(word.body.len()) {
@@ -305,16 +314,9 @@ impl Shard {
         self.due(Due::Announce { ix, transition });
     }
 
-    /// A conversation is closed by its owner or its visitor.
-    pub(crate) fn close_conversation(
-        &mut self,
-        ix: ConvIx,
-        to: Asker,
-        ask: Ask,
-        who: Speaker,
-        device: u128,
-        cid: u128,
-    ) {
+    /// A conversation is closed by its owner or its visitor: a word without a body.
+    pub(crate) fn close_conversation(&mut self, ix: ConvIx, word: &Word<'_>) {
+        let Word { to, ask, who, device, cid, .. } = *word;
         let (s, vs) = match self.homes.convs.decide_close(ix, who, device, cid) {
             Err(refusal) => return self.due(Due::Refuse { to, ask, code: code_of(refusal) }),
             Ok(Close::Known { s, vs, ts_ms }) => {
@@ -322,6 +324,7 @@ impl Shard {
                 let stored = Stored { s, vs, ts_ms, dup: true };
                 return self.due(Due::Stored { to, ask, c: None, stored });
             }
+            Ok(Close::New { .. }) if word.is_over => return self.refuse(to, ask, ErrorCode::RateLimited),
             Ok(Close::New { s, vs }) => (s, vs),
         };
         if let Err(code) = self.log_takes(0) {
@@ -402,20 +405,22 @@ impl Shard {
         }
     }
 
-    /// A new conversation, or the one the visitor has.
+    /// A new conversation, or the one the visitor has; and whether this very `start` has begun it before.
     pub(crate) fn start_conversation(
         &mut self,
         started: &desk::record::Started<'_>,
+        is_over: bool,
     ) -> Result<(ConvIx, bool), ErrorCode> {
         match self.homes.convs.decide_start(started.visitor, started.device, started.cid) {
             Err(refusal) => Err(code_of(refusal)),
-            Ok(StartDecision::Returns { ix, is_repeated: _ }) => Ok((ix, false)),
+            Ok(StartDecision::Returns { ix, is_repeated }) => Ok((ix, is_repeated)),
+            Ok(StartDecision::New) if is_over => Err(ErrorCode::RateLimited),
             Ok(StartDecision::New) => {
                 self.log_takes(4 * 1024)?;
                 let ix = self.write(&Record::Started(*started));
                 self.homes.heads_mut(ix);
                 self.changed(ix);
-                Ok((ix, true))
+                Ok((ix, false))
             }
         }
     }
@@ -452,6 +457,11 @@ impl Shard {
             Party::Visitor => heads.vs,
             Party::Agent => heads.s,
         };
+        if seen && number > durable {
+            // Nobody was told of it.
+            self.counters.acks_ignored += 1;
+            return;
+        }
         let number = number.min(durable);
         let mark = match seen {
             true => self.homes.convs.decide_seen(ix, party, number),

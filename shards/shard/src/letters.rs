@@ -43,7 +43,7 @@ impl Shard {
 
     fn open_letter(&mut self, from: u16, letter: Letter) {
         match letter {
-            Letter::Say { ask, c, by, note, body_hash, body } => {
+            Letter::Say { ask, c, by, note, is_over, body_hash, body } => {
                 match self.homes.convs.find(c) {
                     None => self.answer(from, ask, Answer::Refused(ErrorCode::NotFound)),
                     Some(ix) => {
@@ -58,23 +58,29 @@ impl Shard {
                             body: core::str::from_utf8(&body)
                                 .expect("a door posts the text of a parsed request"),
                             names: false,
+                            is_over,
                         };
                         self.say(ix, &word);
                     }
                 }
                 self.spent(from, body);
             }
-            Letter::Close { ask, c, by } => match self.homes.convs.find(c) {
+            Letter::Close { ask, c, by, is_over } => match self.homes.convs.find(c) {
                 None => self.answer(from, ask, Answer::Refused(ErrorCode::NotFound)),
                 Some(ix) => {
-                    self.close_conversation(
-                        ix,
-                        Asker::Door(from),
+                    let word = Word {
+                        to: Asker::Door(from),
                         ask,
-                        Speaker::Agent(by.agent),
-                        by.device,
-                        by.cid,
-                    );
+                        who: Speaker::Agent(by.agent),
+                        device: by.device,
+                        cid: by.cid,
+                        note: false,
+                        body_hash: 0,
+                        body: "",
+                        names: false,
+                        is_over,
+                    };
+                    self.close_conversation(ix, &word);
                 }
             },
             Letter::Listen { ask, c, since, epoch, limit } => {
@@ -85,7 +91,9 @@ impl Shard {
             Letter::History { ask, c, before, limit } => {
                 self.due(Due::History { to: Asker::Door(from), ask, c, before, limit })
             }
-            Letter::Accept { request, agent, c, offer } => self.on_accept(request, agent, c, offer),
+            Letter::Accept { request, agent, c, offer, is_over } => {
+                self.on_accept(request, agent, c, offer, is_over);
+            }
             Letter::List { ask, agent, queue } => self.answer_list(from, ask, agent, queue),
             Letter::Assign { c, agent, expect, request } => self.assign(from, c, agent, expect, request),
             Letter::Answer(ask, answer) => {

@@ -276,11 +276,13 @@ impl Shard {
         agent: AgentId,
         c: ConversationId,
         offer: Option<u64>,
+        is_over: bool,
     ) {
         let dispatcher = self.dispatcher.as_ref().expect("only the dispatcher's shard gets its letters");
-        if dispatcher.is_whole() && !dispatcher.is_known(c) {
-            // Closed, or on its way here, or none: only the home can tell.
-            let letter = Letter::Assign { c, agent, expect: Expect::Known, request };
+        if is_over || (dispatcher.is_whole() && !dispatcher.is_known(c)) {
+            // Closed, or on its way here, or none: only the home can tell. Whether it is the repetition of one that was granted, too.
+            let expect = if is_over { Expect::Refuse(ErrorCode::RateLimited) } else { Expect::Known };
+            let letter = Letter::Assign { c, agent, expect, request };
             self.lists.assigns.push_back((self.home_of(c.slot()), letter));
             return self.post_assigns();
         }

@@ -139,7 +139,7 @@ mod tests {
         post.on_rooms(&[0, 16]);
         assert!(!post.has_room(1));
         assert!(!post.can_request(1));
-        post.post(1, Letter::Answer(ASK, Answer::Done));
+        post.post(1, Letter::Answer(ASK, Answer::Refused(desk::request::ErrorCode::Internal)));
         assert_eq!(post.out.len(), 1);
     }
 

@@ -17,6 +17,9 @@ const SOCKET_BITS: u32 = 8;
 /// Conversations an agent's session may listen to.
 pub(crate) const LISTENING_MAX: usize = 512;
 
+/// The part of the places that visitors' sessions do not take.
+const AGENTS_PART: u32 = 32;
+
 /// A visitor's part.
 pub(crate) struct VisitorSide {
     pub(crate) visitor: VisitorId,
@@ -91,8 +94,8 @@ pub(crate) struct Session {
     pub(crate) acked_p: u64,
     /// When it ends, while it has no socket.
     pub(crate) expires_ms: u64,
-    /// For what is durable.
-    pub(crate) bucket: Bucket,
+    /// For what is durable. A visitor has one, in the first of his sessions: [`Sessions::bucket_of`].
+    bucket: Bucket,
     /// For everything else.
     pub(crate) asks: Bucket,
     /// Since when it may not be told more for want of acknowledgements, in tenths of a second; 0 = it may.
@@ -138,6 +141,11 @@ impl Sessions {
     /// Whether one more fits.
     pub(crate) fn has_room(&self) -> bool {
         self.count < self.count_max
+    }
+
+    /// The same for a visitor: a part is kept for agents, so that a crowd does not lock out those who are to serve it.
+    pub(crate) fn has_room_for_visitor(&self) -> bool {
+        self.count < self.count_max - self.count_max / AGENTS_PART
     }
 
     /// Begins a session. Room was checked.
@@ -219,7 +227,11 @@ impl Sessions {
         let Sessions { slots, by_visitor, .. } = self;
         let of = |index: u32| visitor_of(slots, index);
         let next = match by_visitor.find_mut(hash(visitor.bits()), |&first| of(first) == Some(visitor)) {
-            Some(first) => core::mem::replace(first, index),
+            Some(first) => {
+                let next = core::mem::replace(first, index);
+                slots[index as usize].bucket = slots[next as usize].bucket;
+                next
+            }
             None => {
                 let hash_of = |&first: &u32| hash(of(first).expect("only visitors' sessions").bits());
                 by_visitor.insert_unique(hash(visitor.bits()), index, hash_of);
@@ -240,7 +252,10 @@ impl Sessions {
         if first == index {
             match next {
                 NONE => _ = entry.remove(),
-                next => *entry.get_mut() = next,
+                next => {
+                    *entry.get_mut() = next;
+                    slots[next as usize].bucket = slots[index as usize].bucket;
+                }
             }
             return;
         }
@@ -265,6 +280,15 @@ impl Sessions {
     /// The session at an index in use.
     pub(crate) fn get(&self, index: u32) -> &Session {
         &self.slots[index as usize]
+    }
+
+    /// The bucket for what is durable: a visitor's sessions share one.
+    pub(crate) fn bucket_of(&mut self, index: u32) -> &mut Bucket {
+        let first = match &self.get(index).who {
+            Who::Visitor(side) => self.first_of(side.visitor).expect("he has this one"),
+            Who::Agent(_) => index,
+        };
+        &mut self.at(first).bucket
     }
 
     /// The session of that generation, if it is still that one, on whatever socket.
@@ -357,5 +381,31 @@ impl Session {
     /// Durable events told and not acknowledged.
     pub(crate) fn unacked(&self) -> u64 {
         self.told_p - self.acked_p
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use desk::id::{Entropy, Slot};
+
+    /// A crowd of visitors would lock out those who are to serve it.
+    #[test]
+    fn visitors_leave_places_for_agents() {
+        let mut entropy = Entropy::new([1; 32]);
+        let slot = Slot::new(0).expect("there is a first slot");
+        let mut sessions = Sessions::new(64);
+        while sessions.has_room_for_visitor() {
+            let visitor = VisitorId::mint(slot, &mut entropy);
+            let inbox = InboxId::mint(slot, &mut entropy);
+            let side = VisitorSide { visitor, inbox, listens: None, told: 0, next: NONE };
+            sessions.open(SessionId::mint(slot, &mut entropy), 1, Who::Visitor(side));
+        }
+        assert_eq!(sessions.count, 62);
+        while sessions.has_room() {
+            let agent = Box::new(AgentSide::new(AgentId::mint(slot, &mut entropy)));
+            sessions.open(SessionId::mint(slot, &mut entropy), 1, Who::Agent(agent));
+        }
+        assert_eq!(sessions.count, 64);
     }
 }

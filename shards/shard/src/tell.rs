@@ -81,7 +81,7 @@ impl Shard {
             Asker::Door(to) => self.answer(to, ask, Answer::Refused(code)),
             Asker::Visitor => {
                 if let Some(door) = self.socket_of(ask) {
-                    self.reply_error(door, ask.re, code, "", code.retry().then_some(200));
+                    self.tell_refusal(ask.session, door, ask.re, code);
                 }
             }
         }
@@ -409,15 +409,24 @@ impl Shard {
         let head = if audience == Audience::Visitor { heads.vs } else { heads.s };
         let last = before.saturating_sub(1).min(head);
         let first = self.history_first(ix, audience, last, limit);
-        encode::history_begin(text, re, self.homes.convs.conversation(ix).id);
+        let c = self.homes.convs.conversation(ix).id;
+        encode::history_begin(text, re, c);
+        // Numbers below this one are told.
+        let mut next = first;
         for number in first..=last {
             let s = match audience {
                 Audience::Visitor => self.homes.convs.s_of_vs(ix, number),
                 Audience::Agent => Some(number),
             };
-            if let Some(view) = s.and_then(|s| self.homes.convs.event(ix, s)) {
-                encode::history_event(text, audience, &view);
+            let Some(view) = s.and_then(|s| self.homes.convs.event(ix, s)) else { continue };
+            if next < number {
+                encode::history_gap(text, c, next, number - 1, LossReason::Damaged);
             }
+            encode::history_event(text, audience, &view);
+            next = number + 1;
+        }
+        if next <= last {
+            encode::history_gap(text, c, next, last, LossReason::Damaged);
         }
         encode::history_end(text, first > 1);
     }

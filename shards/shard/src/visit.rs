@@ -23,35 +23,44 @@ impl Shard {
         let (door, device) = (session.door, session.device);
         match op {
             Op::Start(start) => {
-                if self.may_say(index, re) {
-                    self.visitor_start(index, ask, start);
-                }
+                let is_over = self.is_too_fast(index);
+                self.visitor_start(index, ask, start, is_over);
             }
             Op::Send(send) => {
                 let Some(ix) = self.visitors_own(index, send.c) else {
                     return self.refuse_not_found(index, re);
                 };
-                if self.may_say(index, re) {
-                    let word = Word {
-                        to: Asker::Visitor,
-                        ask,
-                        who: Speaker::Visitor,
-                        device,
-                        cid: fingerprint(send.cid),
-                        note: false,
-                        body_hash: body_hash(&["text", send.body]),
-                        body: send.body,
-                        names: false,
-                    };
-                    self.say(ix, &word);
-                }
+                let is_over = self.is_too_fast(index);
+                let word = Word {
+                    to: Asker::Visitor,
+                    ask,
+                    who: Speaker::Visitor,
+                    device,
+                    cid: fingerprint(send.cid),
+                    note: false,
+                    body_hash: body_hash(&["text", send.body]),
+                    body: send.body,
+                    names: false,
+                    is_over,
+                };
+                self.say(ix, &word);
             }
             Op::Close { c, cid } => {
                 let Some(ix) = self.visitors_own(index, c) else { return self.refuse_not_found(index, re) };
-                if self.may_say(index, re) {
-                    let cid = fingerprint(cid);
-                    self.close_conversation(ix, Asker::Visitor, ask, Speaker::Visitor, device, cid);
-                }
+                let is_over = self.is_too_fast(index);
+                let word = Word {
+                    to: Asker::Visitor,
+                    ask,
+                    who: Speaker::Visitor,
+                    device,
+                    cid: fingerprint(cid),
+                    note: false,
+                    body_hash: 0,
+                    body: "",
+                    names: false,
+                    is_over,
+                };
+                self.close_conversation(ix, &word);
             }
             Op::Sync(sync) => {
                 if !self.may_ask(index, re) {
@@ -114,7 +123,7 @@ impl Shard {
         }
     }
 
-    fn visitor_start(&mut self, index: u32, ask: Ask, start: Start<'_>) {
+    fn visitor_start(&mut self, index: u32, ask: Ask, start: Start<'_>, is_over: bool) {
         let session = self.sessions.get(index);
         let device = session.device;
         let Who::Visitor(side) = &session.who else { unreachable!("the side was matched") };
@@ -131,7 +140,7 @@ impl Shard {
             page: start.page.unwrap_or(""),
             locale: start.locale.unwrap_or(""),
         };
-        let (ix, _) = match self.start_conversation(&started) {
+        let (ix, is_repeated) = match self.start_conversation(&started, is_over) {
             Ok(found) => found,
             Err(code) => return self.refuse(Asker::Visitor, ask, code),
         };
@@ -156,6 +165,7 @@ impl Shard {
                     body_hash: body_hash(&["text", first.body]),
                     body: first.body,
                     names: true,
+                    is_over,
                 };
                 self.say(ix, &word);
             }
@@ -165,7 +175,7 @@ impl Shard {
                     s: conversation.s,
                     vs: conversation.vs,
                     ts_ms: conversation.started_ms,
-                    dup: conversation.id != c,
+                    dup: is_repeated,
                 };
                 self.due(Due::Stored { to: Asker::Visitor, ask, c: Some(ix), stored });
             }
@@ -223,8 +233,10 @@ impl Shard {
         let p = match ack {
             Ack::P(p) => Some(p),
             // His events are told in a row: a number stands for a count.
-            Ack::At { s, .. } => {
-                told.checked_sub(s).and_then(|behind| session.told_p.checked_sub(u64::from(behind)))
+            Ack::At { c, s } => {
+                let is_his = listens.is_some_and(|ix| self.homes.convs.conversation(ix).id == c);
+                let behind = told.checked_sub(s).filter(|_| is_his);
+                behind.and_then(|behind| session.told_p.checked_sub(u64::from(behind)))
             }
         };
         let good = p.filter(|&p| p > session.acked_p && p <= session.told_p);

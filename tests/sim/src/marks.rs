@@ -39,7 +39,6 @@ marks! {
     LetterSpent = "letter Spent",
     AnswerStored = "answer Stored", AnswerRefused = "answer Refused", AnswerListening = "answer Listening",
     AnswerNotListening = "answer NotListening", AnswerEvents = "answer Events", AnswerText = "answer Text",
-    AnswerDone = "answer Done",
     RecordStarted = "record STARTED", RecordMessage = "record MESSAGE", RecordNote = "record NOTE",
     RecordAssigned = "record ASSIGNED", RecordClosed = "record CLOSED", RecordReopened = "record REOPENED",
     RecordQueued = "record QUEUED", RecordReceipts = "record RECEIPTS",
@@ -63,7 +62,7 @@ marks! {
     PushAvail = "push avail", PushNotice = "push notice", PushLag = "push lag", PushHistoryLost = "push history_lost",
     PushGoaway = "push goaway", PushHeartbeat = "push heartbeat",
     Resumed = "session resumed", ResumedReplay = "session resumed with a replay", NotResumed = "session not resumed",
-    Limited = "sync limited", HistoryPaged = "history paged", Dup = "answer with dup",
+    Limited = "sync limited", HistoryPaged = "history paged", HistoryGap = "history with a lost part", Dup = "answer with dup",
     DupAfterCrash = "answer with dup after a crash", SameCidOtherDevice = "one cid of two devices",
     LevelMemory = "ack at level memory", LevelDisk = "ack at level disk",
     FullBehind = "full: delivery dropped, listener behind", FullParked = "full: letter parked",
@@ -86,7 +85,6 @@ marks! {
 /// Marks that the simulator cannot reach, each with the reason.
 const EXCEPTIONS: &[(Mark, &str)] = &[
     (Mark::ErrInternal, "says that the program is wrong; there is no known way to it"),
-    (Mark::AnswerDone, "kept for requests that have nothing to say; there is none yet"),
     (Mark::Close1011, "says that the program is wrong; there is no known way to it"),
 ];
 

@@ -23,6 +23,7 @@ const BUGS: &[(&str, &str)] = &[
     ("dedupe-evicted-early", "a repetition of something older is stored again"),
     ("dedupe-ignores-device", "one device's cid hides another's message"),
     ("id-conflict-ignored", "a cid used for something else gets the first answer"),
+    ("repeat-refused-when-fast", "what is stored is refused because its repetition comes too fast"),
     ("resume-skips-one", "a resume hides a gap, for a visitor"),
     ("agent-resume-skips-one", "a resume hides a gap, for an agent"),
     ("resume-repeats-one", "a resume tells one event too many"),

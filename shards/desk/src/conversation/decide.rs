@@ -13,6 +13,10 @@ use crate::store::{SLAB_SIZE, rounded};
 const STATE_EVENTS: u32 = 1024;
 /// The part of the memory for events that changes of state may take beyond it.
 const STATE_PART: usize = 16;
+/// The part of the memory for events that the words of one conversation may take …
+const WORDS_PART: usize = 16;
+/// … and what they may take in any case, in bytes.
+const WORDS_SIZE_MIN: usize = 1 << 20;
 
 /// Who wants something. That the conversation is this visitor's is the caller's check ([`Conversation::visitor`]).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,8 +40,10 @@ pub enum Refusal {
     Closed,
     /// The conversation is another agent's, or nobody's yet.
     NotOwner,
-    /// Memory, or a bound of this conversation, is full.
+    /// Memory is full.
     Overloaded,
+    /// The conversation is as large as one may become; nothing changes that.
+    Full,
 }
 
 /// What becomes of a `start`.
@@ -125,7 +131,8 @@ impl Conversations {
     /// A visitor wants to begin.
     ///
     /// # Errors
-    /// [`Refusal::Overloaded`] when seven eighths of the hot bytes are in use; the rest is for conversations that exist.
+    /// [`Refusal::Overloaded`] when seven eighths of the hot bytes are in use; the rest is for conversations that exist. [`Refusal::IdConflict`] when
+    /// something was said under this `cid`.
     pub fn decide_start(
         &self,
         visitor: VisitorId,
@@ -133,8 +140,10 @@ impl Conversations {
         cid: u128,
     ) -> Result<StartDecision, Refusal> {
         if let Some(ix) = self.of_visitor(visitor) {
-            let started = self.started(ix);
-            let is_repeated = (started.device, started.cid) == (device, cid);
+            let is_repeated = self.began_with(ix, device, cid);
+            if !is_repeated && self.said(self.conversation(ix), device, cid).is_some() {
+                return Err(Refusal::IdConflict);
+            }
             return Ok(StartDecision::Returns { ix, is_repeated });
         }
         let bound = self.hot_bytes_max() - self.hot_bytes_max() / 8;
@@ -153,7 +162,7 @@ impl Conversations {
     /// Somebody wants to say `body_size` bytes. `note`: to agents only (an agent's; that it is one is the caller's check).
     ///
     /// # Errors
-    /// `IdConflict`; an agent's message when it is `Closed` or he is `NotOwner`; `Overloaded`.
+    /// `IdConflict`; an agent's message when it is `Closed` or he is `NotOwner`; `Full`; `Overloaded`.
     #[allow(
         clippy::too_many_arguments,
         reason = "each is a field of the request; a struct would only rename them"
@@ -174,6 +183,7 @@ impl Conversations {
             self.check_same(conversation, &head, who, what, body_hash)?;
             return Ok(Say::Known { s, vs: head.vs, ts_ms: head.ts_ms });
         }
+        self.check_not_start(ix, who, device, cid)?;
         if let (Who::Agent(agent), false) = (who, note) {
             match conversation.status {
                 Status::Closed => return Err(Refusal::Closed),
@@ -192,7 +202,7 @@ impl Conversations {
     /// The dispatcher wants `agent` to own it, as it knew it at `expect_epoch`.
     ///
     /// # Errors
-    /// `Stale` if it no longer waits or has been assigned since; `IdConflict`; `Overloaded`.
+    /// `Stale` if it no longer waits or has been assigned since; `IdConflict`; `Full`; `Overloaded`.
     pub fn decide_assign(
         &self,
         ix: ConvIx,
@@ -218,13 +228,14 @@ impl Conversations {
     /// Somebody wants to close it.
     ///
     /// # Errors
-    /// `Closed` if it is; `NotOwner` if an agent is not its owner; `IdConflict`; `Overloaded`.
+    /// `Closed` if it is; `NotOwner` if an agent is not its owner; `IdConflict`; `Full`; `Overloaded`.
     pub fn decide_close(&self, ix: ConvIx, who: Who, device: u128, cid: u128) -> Result<Close, Refusal> {
         let conversation = self.conversation(ix);
         if let Some((s, head)) = self.said(conversation, device, cid) {
             self.check_same(conversation, &head, who, What::Closed, head.hash)?;
             return Ok(Close::Known { s, vs: head.vs, ts_ms: head.ts_ms });
         }
+        self.check_not_start(ix, who, device, cid)?;
         match (who, conversation.status) {
             (_, Status::Closed) => return Err(Refusal::Closed),
             (Who::Agent(agent), _) if conversation.owner != Some(agent) => return Err(Refusal::NotOwner),
@@ -248,6 +259,20 @@ impl Conversations {
             let evicted = plant::is("dedupe-evicted-early") && conversation.s - s >= 8;
             (head.cid == cid && !evicted).then_some((s, head))
         })
+    }
+
+    /// Whether it was begun by this very `start`.
+    fn began_with(&self, ix: ConvIx, device: u128, cid: u128) -> bool {
+        let about = self.conversation(ix).about;
+        !about.block.is_none() && self.store.bytes(about.block, 32) == about_key(device, cid)
+    }
+
+    /// The `cid` of the `start` that made it is no other thing's.
+    fn check_not_start(&self, ix: ConvIx, who: Who, device: u128, cid: u128) -> Result<(), Refusal> {
+        if who == Who::Visitor && self.began_with(ix, device, cid) {
+            return Err(Refusal::IdConflict);
+        }
+        Ok(())
     }
 
     fn check_same(
@@ -287,12 +312,25 @@ impl Conversations {
             || (conversation.agents.count() == AGENTS_MAX
                 && matches!(who, Who::Agent(agent)
                     if events::find_agent(conversation, &self.store, agent.bits()).is_none()));
-        let size = rounded(HEAD_SIZE + body_size) + HEAD_SIZE + conversation.index.next_push_size();
-        if is_full || self.hot_bytes() + size > hot_bytes_max {
+        let event_size = rounded(HEAD_SIZE + body_size);
+        let words_size_max = (self.hot_bytes_max() / WORDS_PART).max(WORDS_SIZE_MIN);
+        if is_full || (is_word && conversation.events_size as usize + event_size > words_size_max) {
+            return Err(Refusal::Full);
+        }
+        let size = event_size + HEAD_SIZE + conversation.index.next_push_size();
+        if self.hot_bytes() + size > hot_bytes_max {
             return Err(Refusal::Overloaded);
         }
         Ok(())
     }
+}
+
+/// Device and `cid` of a start, as they are kept.
+fn about_key(device: u128, cid: u128) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..16].copy_from_slice(&device.to_le_bytes());
+    key[16..].copy_from_slice(&cid.to_le_bytes());
+    key
 }
 
 fn next_numbers(conversation: &Conversation, what: What) -> (u32, u32) {

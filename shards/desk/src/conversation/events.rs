@@ -14,7 +14,7 @@ use super::{ConvIx, Conversation, Conversations, devices};
 use crate::encode::{Author, AuthorKind, EventView, EventWhat};
 use crate::id::AgentId;
 use crate::record::{Assigned, Closed, Message, Record, Reopened};
-use crate::store::{Block, Store};
+use crate::store::{Block, Store, rounded};
 
 /// Numbers a conversation may have: its index is one block.
 pub const EVENTS_MAX: u32 = (crate::store::SLAB_SIZE / 4) as u32;
@@ -253,6 +253,7 @@ pub(super) fn put(conversation: &mut Conversation, store: &mut Store, event: &Ne
         conversation.index.push(store, Block::NONE.bits().to_le_bytes());
     }
     conversation.index.set(store, event.s - 1, block.bits().to_le_bytes());
+    conversation.events_size += rounded(HEAD_SIZE + event.body.len()) as u64;
     if event.what == What::Message {
         conversation.last_message = conversation.last_message.max(event.s);
     }

@@ -106,7 +106,7 @@ impl Dispatcher {
         let known = self.known.get_mut(&c).ok_or(RefuseCode::NotFound)?;
         let (home, epoch) = (known.home, known.row.epoch);
         match &mut known.hold {
-            Hold::Assigning { agent: to, device, cid, expect_epoch, unanswered } => {
+            Hold::Assigning { agent: to, device, cid, expect_epoch, unanswered, is_overtaken: _ } => {
                 if *to != agent || (*device, *cid) != (request.device, request.cid) {
                     return Err(RefuseCode::Stale);
                 }
@@ -159,7 +159,7 @@ impl Dispatcher {
         let known = self.known.get_mut(&c).expect("the caller saw it");
         let expect_epoch = known.row.epoch;
         let RequestRef { device, cid, .. } = request;
-        known.hold = Hold::Assigning { agent, device, cid, expect_epoch, unanswered: 1 };
+        known.hold = Hold::Assigning { agent, device, cid, expect_epoch, unanswered: 1, is_overtaken: false };
         self.assigning += 1;
         self.agents.change(agent, |agent| {
             agent.assigning += 1;
@@ -178,8 +178,11 @@ impl Dispatcher {
     }
 
     /// A home's answer. One to a reservation that an announcement has already settled changes nothing.
+    ///
+    /// A home that refuses for good would be asked again at once: its refusal counts like the agent's own.
     pub(super) fn answered(
         &mut self,
+        now_ms: u64,
         c: ConversationId,
         agent: AgentId,
         request: RequestRef,
@@ -187,7 +190,10 @@ impl Dispatcher {
         out: &mut Vec<Out>,
     ) {
         let Some(known) = self.known.get_mut(&c) else { return };
-        let Hold::Assigning { agent: to, device, cid, ref mut unanswered, .. } = known.hold else { return };
+        let Hold::Assigning { agent: to, device, cid, ref mut unanswered, is_overtaken, .. } = known.hold
+        else {
+            return;
+        };
         if (to, device, cid) != (agent, request.device, request.cid) {
             return;
         }
@@ -206,7 +212,15 @@ impl Dispatcher {
             }
             // A retry that the home had answered before: the announcements have told what became of it.
             Ok(_) => self.release(c),
-            Err(()) if *unanswered == 0 => self.release(c),
+            Err(()) if *unanswered == 0 => {
+                if !is_overtaken {
+                    if known.refused.len() < REFUSALS_PER_ROUND && !known.refused.contains(&agent) {
+                        known.refused.push(agent);
+                    }
+                    known.round_ends_ms = now_ms.saturating_add(u64::from(self.offer_ttl_ms));
+                }
+                self.release(c);
+            }
             Err(()) => {}
         }
     }

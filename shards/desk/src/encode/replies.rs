@@ -1,7 +1,7 @@
 //! Replies: `{"re":…,"d":{…}}` or `{"re":…,"err":{…}}`. Nobody calls these for a request without an `id`.
 
 use super::json::{flag_field, id_field, number_field, string_field, word_field};
-use super::{Audience, EventView, Level, Ready, Status, event};
+use super::{Audience, EventView, Level, LossReason, Ready, Status, event, history_lost};
 use crate::id::ConversationId;
 use crate::request::{Availability, ErrorCode};
 
@@ -95,10 +95,20 @@ pub fn history_begin(out: &mut Vec<u8>, re: u32, c: ConversationId) {
 
 /// One event of a reply to `history`, as it was pushed. Panics like [`event`].
 pub fn history_event(out: &mut Vec<u8>, audience: Audience, view: &EventView<'_>) {
+    history_next(out);
+    event(out, audience, view);
+}
+
+/// In place of the events `from..=to` of a reply to `history`: that they are not there, as a push would say it.
+pub fn history_gap(out: &mut Vec<u8>, c: ConversationId, from: u32, to: u32, reason: LossReason) {
+    history_next(out);
+    history_lost(out, c, from, to, reason);
+}
+
+fn history_next(out: &mut Vec<u8>) {
     if out.last() != Some(&b'[') {
         out.push(b',');
     }
-    event(out, audience, view);
 }
 
 /// Ends the reply to `history`; `more` says that there are older events.

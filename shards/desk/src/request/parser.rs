@@ -258,17 +258,22 @@ fn auth<'a>(d: Value<'_, 'a>) -> Result<Auth<'a>, Fault> {
 fn start<'a>(d: Value<'_, 'a>) -> Result<Start<'a>, Fault> {
     let [cid, name, page, locale, first] = of(d, ["cid", "name", "page", "locale", "first"])?;
     let short = |value, most, what| optional(value, |value| text(value, 0..=most, what));
+    let cid = client_id(cid)?;
     Ok(Start {
-        cid: client_id(cid)?,
+        cid,
         name: short(name, MAX_NAME_CHARS, "d.name must be a string of at most 80 characters")?,
         page: short(page, MAX_PAGE_CHARS, "d.page must be a string of at most 512 characters")?,
         locale: short(locale, MAX_LOCALE_CHARS, "d.locale must be a string of at most 16 characters")?,
         first: optional(first, |first| {
-            let [cid, kind, words] =
+            let [own, kind, words] =
                 fields(first, ["cid", "type", "body"]).ok_or(bad("d.first must be an object"))?;
             plain_text(kind, "d.first.type must be \"text\"")?;
+            let own = text(own, CID_CHARS, "d.first.cid must be a string of 16 to 64 characters")?;
+            if own == cid {
+                return Err(bad("d.first.cid must be another one than d.cid"));
+            }
             Ok(First {
-                cid: text(cid, CID_CHARS, "d.first.cid must be a string of 16 to 64 characters")?,
+                cid: own,
                 body: body(words, "d.first.body must be a string of 1 to 10000 characters")?,
             })
         })?,

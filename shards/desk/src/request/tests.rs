@@ -52,13 +52,13 @@ fn every_operation_is_read() {
             Op::Start(Start { cid, name: None, page: None, locale: None, first: None }),
         ),
         (
-            r#"{"op":"start","d":{"cid":"$I","name":"Ada","page":"https://x/","locale":"zh-CN","first":{"cid":"$I","type":"text","body":"hi"}}}"#,
+            r#"{"op":"start","d":{"cid":"$I","name":"Ada","page":"https://x/","locale":"zh-CN","first":{"cid":"fedcba9876543210","type":"text","body":"hi"}}}"#,
             Op::Start(Start {
                 cid,
                 name: Some("Ada"),
                 page: Some("https://x/"),
                 locale: Some("zh-CN"),
-                first: Some(First { cid, body: "hi" }),
+                first: Some(First { cid: "fedcba9876543210", body: "hi" }),
             }),
         ),
         (
@@ -225,11 +225,11 @@ fn every_bound_is_checked_and_named() {
         ),
         (r#"{"op":"start","d":{}}"#, "d.cid must be a string of 16 to 64 characters"),
         (
-            r#"{"op":"start","d":{"cid":"$I","first":{"cid":"$I","body":"x"}}}"#,
+            r#"{"op":"start","d":{"cid":"$I","first":{"cid":"fedcba9876543210","body":"x"}}}"#,
             "d.first.type must be \"text\"",
         ),
         (
-            r#"{"op":"start","d":{"cid":"$I","first":{"cid":"$I","type":"md","body":"x"}}}"#,
+            r#"{"op":"start","d":{"cid":"$I","first":{"cid":"fedcba9876543210","type":"md","body":"x"}}}"#,
             "d.first.type must be \"text\"",
         ),
         (
@@ -237,10 +237,14 @@ fn every_bound_is_checked_and_named() {
             "d.first.cid must be a string of 16 to 64 characters",
         ),
         (
-            r#"{"op":"start","d":{"cid":"$I","first":{"cid":"$I","type":"text","body":""}}}"#,
+            r#"{"op":"start","d":{"cid":"$I","first":{"cid":"fedcba9876543210","type":"text","body":""}}}"#,
             "d.first.body must be a string of 1 to 10000 characters",
         ),
         (r#"{"op":"start","d":{"cid":"$I","first":true}}"#, "d.first must be an object"),
+        (
+            r#"{"op":"start","d":{"cid":"$I","first":{"cid":"$I","type":"text","body":"x"}}}"#,
+            "d.first.cid must be another one than d.cid",
+        ),
         (
             r#"{"op":"send","d":{"c":"$S","cid":"$I","type":"text","body":"x"}}"#,
             "d.c must be the id of a conversation",

@@ -10,7 +10,7 @@ use desk::settings::{Agent, Inbox, Limits, Role, Settings, SigningKey};
 use desk::token::{Ticket, sign_ticket};
 use journal::{FileSlot, FileSlotId, Geometry, Level, LogOffset, Medium, Superblock};
 use mail::Letter;
-use ringdesk_shard::{Builder, Config, Door, Effect, Input, Now, Shard};
+use ringdesk_shard::{Builder, Config, Door, Effect, Input, Now, Shard, StorageError};
 
 /// Called around every step, so that a test can count what happens inside.
 pub trait Probe {
@@ -49,6 +49,8 @@ pub struct Node<P: Probe> {
     pub agent: AgentId,
     pub key: SigningKey,
     pub mailbox_size: u32,
+    /// No segment can be prepared.
+    pub disk_is_full: bool,
 }
 
 /// The journal of one shard in memory: what was written, and zeros behind it.
@@ -178,6 +180,7 @@ impl<P: Probe> Node<P> {
             agent,
             key,
             mailbox_size: 1024,
+            disk_is_full: false,
         };
         for (shard, disk) in (0..).zip(&mut disks) {
             let config = config(shard, shard_count, node.mailbox_size, &settings);
@@ -266,6 +269,9 @@ impl<P: Probe> Node<P> {
             Effect::WriteSuperblock(superblock) => {
                 self.disks[usize::from(shard)].superblock = *superblock;
                 self.step(shard, Input::WroteSuperblock { result: Ok(()) });
+            }
+            Effect::PrepareSegment { segment } if self.disk_is_full => {
+                self.step(shard, Input::SegmentFailed { segment, error: StorageError::Full });
             }
             Effect::PrepareSegment { segment } => {
                 self.disks[usize::from(shard)].segments.insert(segment, Vec::new());

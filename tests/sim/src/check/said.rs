@@ -304,6 +304,23 @@ impl Checker {
         }
     }
 
+    /// Something durable was refused for now: it is not stored. (`overloaded` may be said by a door that could not ask.)
+    pub(crate) fn put_off(&mut self, boot: u32, number: usize, code: &str) {
+        if let Some(c) = self.intents[number].c {
+            self.at(boot, c);
+        }
+        let intent = &self.intents[number];
+        if matches!(code, "rate_limited" | "storage_full")
+            && intent.kind != Kind::Conflict
+            && !intent.rewound
+            && !intent.is_under_way(self.now_us, boot)
+            && (intent.acked.is_some() || intent.was_told())
+        {
+            let intent = intent.clone();
+            self.broken(|| format!("{number} is stored and was refused with {code}: {intent:?}"));
+        }
+    }
+
     /// Something durable was refused for good: it is not stored, and never was.
     pub(crate) fn refused(&mut self, boot: u32, number: usize, code: &str) {
         let now_us = self.now_us;

@@ -56,6 +56,7 @@ impl Client {
                     self.slow_until_us = around.now_us + 2_000_000;
                 }
                 if retry {
+                    around.check.put_off(self.boot, intent, &code);
                     let after_us = err.get("after_ms").number().unwrap_or(200) * 1_000;
                     let due_us = around.now_us + after_us.min(5_000_000) + around.chance.below(50_000);
                     for item in self.outbox.iter_mut().filter(|item| item.intent == intent) {
@@ -236,23 +237,34 @@ impl Client {
         let mut last = None;
         let mut first = 0;
         for event in events {
-            let (Some(number), own) =
-                (event.get("s").number().map(|number| number as u32), id_in(event.get("c")))
-            else {
+            let is_lost = event.get("op").text() == Some("history_lost");
+            let (from, to) = match is_lost {
+                true => (event.get("d").get("from").number(), event.get("d").get("to").number()),
+                false => (event.get("s").number(), event.get("s").number()),
+            };
+            let (Some(from), Some(to), own) = (from, to, id_in(event.get("c"))) else {
                 return around.check.broken(|| format!("an event of history without a number: {event:?}"));
             };
-            let may_miss = around.check.may_miss(self.boot, c);
-            let follows = |last: u32| number == last + 1 || (may_miss && number > last);
-            if own != Some(c) || number >= before || !last.is_none_or(follows) {
+            let (from, to) = (from as u32, to as u32);
+            let follows = last.is_none_or(|last: u32| from == last + 1);
+            if own != Some(c) || !follows || to < from || to >= before {
+                return around.check.broken(|| {
+                    format!("history before {before} of {c:x} has {from}..={to} behind {last:?}")
+                });
+            }
+            if is_lost && !around.check.may_miss(self.boot, c) {
                 return around
                     .check
-                    .broken(|| format!("history before {before} of {c:x} has {number} behind {last:?}"));
+                    .broken(|| format!("history of {c:x} lost {from}..={to}, and nothing was"));
             }
             if last.is_none() {
-                first = number;
+                first = from;
             }
-            last = Some(number);
-            around.check.told(self.boot, audience, c, number, event);
+            last = Some(to);
+            match is_lost {
+                true => around.marks.hit(Mark::HistoryGap),
+                false => around.check.told(self.boot, audience, c, to, event),
+            }
         }
         if around.check.may_miss(self.boot, c) {
             return;

@@ -300,7 +300,6 @@ fn mark_letter(marks: &mut Marks, letter: &Letter) {
             Answer::NotListening { .. } => Mark::AnswerNotListening,
             Answer::Events { .. } => Mark::AnswerEvents,
             Answer::Text(_) => Mark::AnswerText,
-            Answer::Done => Mark::AnswerDone,
         },
     });
 }
