@@ -152,9 +152,9 @@ settings! {
     limits: Limits {
         /// Memory for open and recent conversations. At the bound new conversations are refused with `overloaded`. 0 takes a quarter of the memory.
         hot_mb: Mib = "0MiB" [0..=16_777_216] cold;
-        /// Durable requests (start, send, note, accept, close) a session may make per second in the long run.
+        /// Durable requests (start, send, note, accept, close) that all sessions of a visitor, or one of an agent, may make per second in the long run.
         message_rate: u32 = "5" [1..=10_000] hot;
-        /// Durable requests a session may make at once.
+        /// Durable requests they may make at once.
         message_burst: u32 = "20" [1..=100_000] hot;
         /// All other requests a session may make per second in the long run.
         request_rate: u32 = "50" [1..=100_000] hot;

@@ -104,27 +104,6 @@ impl About {
     }
 }
 
-/// What lists and announcements tell of a conversation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Summary<'a> {
-    /// Its id.
-    pub c: ConversationId,
-    /// Where it stands.
-    pub status: Status,
-    /// Its owner, if open.
-    pub owner: Option<AgentId>,
-    /// Assignments so far.
-    pub epoch: u32,
-    /// Its queue ticket, if it waits and has one.
-    pub ticket: Option<u64>,
-    /// The visitor's name; may be empty.
-    pub name: &'a str,
-    /// The beginning of the last message; empty if there is none.
-    pub preview: &'a str,
-    /// Wall time of the last change of `status`, milliseconds since 1970.
-    pub since_ms: u64,
-}
-
 /// All conversations of one shard.
 #[derive(Debug)]
 pub struct Conversations {
@@ -188,11 +167,7 @@ impl Conversations {
     pub fn iter(&self) -> impl Iterator<Item = ConvIx> + use<> {
         (0..self.rows.count()).map(ConvIx)
     }
-    /// Those of a slot, in the order in which they came; new ones come last.
-    pub fn in_slot(&self, slot: Slot) -> impl Iterator<Item = ConvIx> + '_ {
-        core::iter::successors(self.next_in_slot(slot, None), move |&ix| self.next_in_slot(slot, Some(ix)))
-    }
-    /// The one after `after` in its slot, or the first: for walks that span turns.
+    /// Of a slot, the one after `after`, or the first; they stand in the order in which they came.
     pub fn next_in_slot(&self, slot: Slot, after: Option<ConvIx>) -> Option<ConvIx> {
         self.slots.next(&self.rows, slot, after)
     }
@@ -238,20 +213,6 @@ impl Conversations {
         let head = events::head(conversation, &self.store, conversation.last_message);
         let body = head.map_or("", |head| head.body(&self.store));
         &body[..body.floor_char_boundary(PREVIEW_SIZE_MAX)]
-    }
-    /// What lists and announcements tell of it.
-    pub fn summary(&self, ix: ConvIx) -> Summary<'_> {
-        let conversation = self.conversation(ix);
-        Summary {
-            c: conversation.id,
-            status: conversation.status,
-            owner: conversation.owner,
-            epoch: conversation.epoch,
-            ticket: conversation.ticket,
-            name: self.name(ix),
-            preview: self.preview(ix),
-            since_ms: conversation.changed_ms,
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A block has one of 60 sizes (four to each doubling, so at most a fifth is wasted); a freed block waits in the list of its size.
 //! Nothing here calls the allocator except for a new slab, which is counted. The bound is a question asked before something is
-//! decided ([`Store::has_room`]): what the journal holds is never refused.
+//! decided ([`Store::used_bytes`]): what the journal holds is never refused.
 
 /// Size in bytes of a slab, and of the largest block.
 pub const SLAB_SIZE: usize = 1 << 20;
@@ -98,7 +98,8 @@ impl Store {
         self.used_bytes
     }
     /// Bytes taken from the allocator.
-    pub fn held_bytes(&self) -> usize {
+    #[cfg(test)]
+    fn held_bytes(&self) -> usize {
         self.slabs.len() * SLAB_SIZE
     }
     /// The bound on [`Store::used_bytes`].
@@ -108,10 +109,6 @@ impl Store {
     /// How often the allocator was called since [`Store::new`].
     pub fn grown(&self) -> u64 {
         self.grown
-    }
-    /// Whether `size` more bytes stay within the bound.
-    pub fn has_room(&self, size: usize) -> bool {
-        self.used_bytes + size <= self.bytes_max
     }
 
     /// A block of at least `size` bytes (1 to [`SLAB_SIZE`]) with unspecified content.

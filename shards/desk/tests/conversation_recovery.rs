@@ -47,7 +47,7 @@ fn a_lost_event_is_named_and_everything_else_stays() {
         let (after, damage) = replayed(without(&world.log, lost));
         assert_eq!(damage, [Damage::Missing { c, from: s, to: s }]);
         let found = after.find(c).unwrap();
-        assert_eq!(after.missing(found), Some((s, s)));
+        assert_eq!(after.missing_in(found, 1, u32::MAX), Some((s, s)));
         assert_eq!(after.missing_in(found, s + 1, u32::MAX), None);
         for other in 1..=conversation.s {
             let expected = (other != s).then(|| world.conversations.record(ix, other).unwrap());
@@ -168,7 +168,7 @@ fn a_gap_stays_named_through_a_checkpoint() {
     let (again, damage_again) = replayed(&world.log[begin..]);
     assert_eq!(damage_again, damage);
     assert_eq!(images(&again), images(&world.conversations));
-    assert_eq!(again.missing(again.find(c).unwrap()), Some((2, 2)));
+    assert_eq!(again.missing_in(again.find(c).unwrap(), 1, u32::MAX), Some((2, 2)));
 }
 
 #[test]

@@ -290,7 +290,7 @@ pub(super) fn remember_again(conversation: &Conversation, store: &mut Store) {
 }
 
 impl Conversations {
-    /// Event `s` of the agent stream; nothing for a number that is not there yet or that damage took ([`Conversations::missing`]).
+    /// Event `s` of the agent stream; nothing for a number that is not there yet or that damage took ([`Conversations::missing_in`]).
     pub fn event(&self, ix: ConvIx, s: u32) -> Option<EventView<'_>> {
         let conversation = self.conversation(ix);
         let head = head(conversation, &self.store, s)?;
@@ -328,12 +328,7 @@ impl Conversations {
         Author { kind: AuthorKind::System, id: 0, name: "" }
     }
 
-    /// The name of an agent as his first assignment here told it; empty if he was never the owner.
-    pub fn agent_name(&self, ix: ConvIx, agent: AgentId) -> &str {
-        self.name_at(ix, agent, u32::MAX)
-    }
-
-    /// The same, as it was known when event `s` was told. What is told under a number never changes, so a note before the first assignment has no name.
+    /// The name of an agent as his first assignment here told it, if that is not later than event `s`; else empty. What is told under a number never changes, so a note before the first assignment has no name.
     fn name_at(&self, ix: ConvIx, agent: AgentId, s: u32) -> &str {
         let conversation = self.conversation(ix);
         find_agent(conversation, &self.store, agent.bits())
@@ -427,10 +422,5 @@ impl Conversations {
         let first = (from.max(1)..=to).find(is_missing)?;
         let last = (first..=to).take_while(is_missing).last()?;
         Some((first, last))
-    }
-
-    /// The first range of numbers that damage took, if there is one.
-    pub fn missing(&self, ix: ConvIx) -> Option<(u32, u32)> {
-        self.missing_in(ix, 1, u32::MAX)
     }
 }

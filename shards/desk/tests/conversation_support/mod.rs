@@ -228,9 +228,15 @@ pub fn image(conversations: &Conversations, c: ConversationId) -> String {
     let ix = conversations.find(c).expect("it is there");
     let conversation = conversations.conversation(ix);
     let mut image = format!(
-        "{:?}\n{:?}\n{:?} {} {} {:?} {:?}\n",
+        "{:?}\n{:?} {:?} {} {:?} {} {} {}\n{:?} {} {} {:?} {:?}\n",
         conversations.started(ix),
-        conversations.summary(ix),
+        conversation.status,
+        conversation.owner,
+        conversation.epoch,
+        conversation.ticket,
+        conversations.name(ix),
+        conversations.preview(ix),
+        conversation.changed_ms,
         conversation.inbox,
         conversation.s,
         conversation.vs,
