@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::clock::now_ns;
 use crate::conn::{self, Conn, Ear};
 use crate::figures::Acknowledged;
+use crate::frame::Kind;
 use crate::json::{field, is_numbered};
 use crate::verify::{Body, Faults, Stream};
 use crate::worker::Run;
@@ -61,6 +62,8 @@ struct Member {
     conn: Rc<Conn>,
     is_agent: bool,
     slot: u16,
+    /// It has said that it leaves: its end is no fault.
+    leaves: Cell<bool>,
     /// Messages that are not answered.
     waiting: RefCell<VecDeque<Waiting>>,
     next_re: Cell<u32>,
@@ -230,7 +233,11 @@ pub(crate) async fn work(run: Rc<Run>) -> Result<(), String> {
     for (number, visitor) in (0..chats).zip(&visitors) {
         talking.push(begin(&run, number, visitor, &agents).await?);
     }
+    let idle = Rc::new(RefCell::new(visitors.split_off(talking.len())));
     run.go().await;
+    if scenario.churn > 0.0 && !idle.borrow().is_empty() {
+        monoio::spawn(churn(Rc::clone(&run), Rc::clone(&idle), all));
+    }
     if talking.is_empty() {
         while !run.is_over() {
             monoio::time::sleep(Duration::from_millis(50)).await;
@@ -262,8 +269,50 @@ pub(crate) async fn work(run: Rc<Run>) -> Result<(), String> {
             Acknowledged { c: chat.c.clone(), numbers }
         })
         .collect();
-    figures.counts.bytes_out += visitors.iter().chain(&agents).map(|member| member.conn.said()).sum::<u64>();
+    let idle = idle.borrow();
+    let members = visitors.iter().chain(&agents).chain(idle.iter());
+    figures.counts.bytes_out += members.map(|member| member.conn.said()).sum::<u64>();
     Ok(())
+}
+
+/// Visitors leave, one after the other at fixed times, and each is followed by a new one.
+async fn churn(run: Rc<Run>, idle: Rc<RefCell<Vec<Rc<Member>>>>, mut number: u32) {
+    let every = Duration::from_secs_f64(f64::from(run.share.workers) / run.share.scenario.churn);
+    let (mut at, mut due_ns) = (0, run.start_ns.get());
+    while !run.is_over() {
+        let now = now_ns();
+        if now < due_ns {
+            monoio::time::sleep(Duration::from_nanos(due_ns - now)).await;
+            continue;
+        }
+        due_ns += every.as_nanos() as u64;
+        let leaving = {
+            let idle = idle.borrow();
+            Rc::clone(&idle[at % idle.len()])
+        };
+        leaving.leaves.set(true);
+        leaving.conn.say(Kind::Close, |out| out.extend_from_slice(&1000u16.to_be_bytes()));
+        {
+            let mut figures = run.figures.borrow_mut();
+            figures.counts.left += 1;
+            figures.counts.bytes_out += leaving.conn.said();
+        }
+        match open_one(&run, false, number, "came later").await {
+            Ok(member) => {
+                let mut idle = idle.borrow_mut();
+                let place = at % idle.len();
+                idle[place] = member;
+            }
+            Err(error) => {
+                let mut figures = run.figures.borrow_mut();
+                figures.counts.failed += 1;
+                figures.error(error);
+                return;
+            }
+        }
+        number += 1;
+        at += 1;
+    }
 }
 
 async fn talk(run: &Rc<Run>, talking: &[Rc<Chat>]) -> Result<(), String> {
@@ -312,7 +361,7 @@ async fn open_some(
     while next.get() < count && !run.stop.load(Ordering::Relaxed) {
         let number = next.get();
         next.set(number + 1);
-        let member = open_one(&run, agents, number)
+        let member = open_one(&run, agents, number, "logged in")
             .await
             .inspect_err(|_| run.figures.borrow_mut().counts.failed += 1)?;
         members.borrow_mut().push(member);
@@ -320,7 +369,8 @@ async fn open_some(
     Ok(())
 }
 
-async fn open_one(run: &Rc<Run>, is_agent: bool, number: u32) -> Result<Rc<Member>, String> {
+/// Connects and logs in; how long that took is kept under `timed`.
+async fn open_one(run: &Rc<Run>, is_agent: bool, number: u32, timed: &str) -> Result<Rc<Member>, String> {
     let share = &run.share;
     let began = now_ns();
     let who = if is_agent { "agent" } else { "visitor" };
@@ -347,6 +397,7 @@ async fn open_one(run: &Rc<Run>, is_agent: bool, number: u32) -> Result<Rc<Membe
         conn,
         is_agent,
         slot: 0,
+        leaves: Cell::new(false),
         waiting: RefCell::default(),
         next_re: Cell::new(1),
         answers: RefCell::default(),
@@ -381,7 +432,7 @@ async fn open_one(run: &Rc<Run>, is_agent: bool, number: u32) -> Result<Rc<Membe
     {
         let mut figures = run.figures.borrow_mut();
         figures.counts.connected += 1;
-        figures.time("logged in", now_ns() - began);
+        figures.time(timed, now_ns() - began);
     }
     monoio::spawn(listen(Rc::clone(run), Rc::clone(&member), ear));
     Ok(member)
@@ -392,7 +443,10 @@ async fn listen(run: Rc<Run>, member: Rc<Member>, mut ear: Ear) {
         let result = ear.listen(&member.conn, |text| member.heard(&run, text)).await;
         run.figures.borrow_mut().counts.bytes_in += core::mem::take(&mut ear.heard);
         if let Err(end) = result {
-            return run.ended(&end);
+            if !member.leaves.get() {
+                run.ended(&end);
+            }
+            return;
         }
     }
 }

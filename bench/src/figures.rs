@@ -83,6 +83,8 @@ macro_rules! counts {
 counts! {
     /// Connections that stand, upgraded and (where that applies) logged in.
     connected,
+    /// Of them, those that were closed by their own wish.
+    left,
     /// Connections that could not be made or were closed by the other side.
     failed,
     /// Messages sent.

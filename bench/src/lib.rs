@@ -88,7 +88,7 @@ pub enum Verb {
 #[derive(Parser, Debug)]
 #[command(name = "ringdesk bench", about = "Loads a server and reports what it measured")]
 struct Load {
-    /// chat, echo, idle, or a file that ends in .toml
+    /// chat, echo, idle, peak, or a file that ends in .toml
     scenario: String,
     /// Connections in all
     #[arg(long)]
@@ -108,6 +108,9 @@ struct Load {
     /// Conversations that are talked in
     #[arg(long)]
     chats: Option<u32>,
+    /// Of the visitors who do not talk so many leave and come every second
+    #[arg(long)]
+    churn: Option<f64>,
     /// `disk` or `memory`
     #[arg(long)]
     durability: Option<String>,
@@ -183,6 +186,7 @@ fn scenario_run(own: &Own, dir: &Path, load: Load) -> Result<ExitCode, String> {
     scenario.warm_up = load.warm_up.unwrap_or(scenario.warm_up);
     scenario.payload = load.payload.unwrap_or(scenario.payload);
     scenario.chats = load.chats.unwrap_or(scenario.chats);
+    scenario.churn = load.churn.unwrap_or(scenario.churn);
     scenario.durability = load.durability.unwrap_or(scenario.durability);
     scenario.shards = load.shards.unwrap_or(scenario.shards);
     scenario.check().map_err(|error| error.to_string())?;

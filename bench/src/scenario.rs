@@ -11,6 +11,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("chat", include_str!("../scenarios/chat.toml")),
     ("echo", include_str!("../scenarios/echo.toml")),
     ("idle", include_str!("../scenarios/idle.toml")),
+    ("peak", include_str!("../scenarios/peak.toml")),
 ];
 
 /// Conversations that one account takes at most.
@@ -53,6 +54,9 @@ pub(crate) struct Scenario {
     /// Conversations of each agent session.
     #[serde(default = "chats_per_agent")]
     pub(crate) chats_per_agent: u32,
+    /// Of the visitors who do not talk so many leave every second, and as many new ones come.
+    #[serde(default)]
+    pub(crate) churn: f64,
     /// Of 100 messages so many are announced by `typing`.
     #[serde(default)]
     pub(crate) typing_percent: u32,
@@ -159,6 +163,12 @@ impl Scenario {
         if self.duration.is_zero() {
             return bad("duration must be above zero".into());
         }
+        if !(0.0..=100_000.0).contains(&self.churn) {
+            return bad(format!("churn must be 0 to 100000 visitors a second; it is {}", self.churn));
+        }
+        if self.churn > 0.0 && (self.kind == Kind::Echo || self.connections <= self.chats + self.agents()) {
+            return bad("churn needs visitors who do not talk: more connections, or fewer chats".into());
+        }
         if self.kind == Kind::Chat {
             if self.rate == 0.0 {
                 return bad("chat needs a rate: people do not wait for each other".into());
@@ -232,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_wrong_scenario_is_told_what_is_wrong() {
-        assert!(Scenario::find("nonsense").unwrap_err().0.contains("chat, echo, idle"));
+        assert!(Scenario::find("nonsense").unwrap_err().0.contains("chat, echo, idle, peak"));
         let mut chat = Scenario::find("chat").unwrap();
         chat.connections = 10;
         assert!(chat.check().unwrap_err().0.contains("need"));
