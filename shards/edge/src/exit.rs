@@ -22,6 +22,31 @@ pub const JOURNAL: i32 = 77;
 /// The plan asks for what the host cannot give (cores, threads, memory that may be locked).
 pub const PLAN: i32 = 78;
 
+std::thread_local! {
+    /// Said when this thread panics, of a thread without which the process ends.
+    static LAST_WORDS: std::cell::OnceCell<String> = const { std::cell::OnceCell::new() };
+}
+
+/// From now on a panic of this thread says `words` and ends the process, after the hook that was there has said what happened and before anything
+/// unwinds.
+pub(crate) fn on_panic(words: String) {
+    static HOOK: std::sync::Once = std::sync::Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            before(panic);
+            // A thread that is ending has nothing left to free.
+            let _ = LAST_WORDS.try_with(|words| {
+                if let Some(words) = words.get() {
+                    log::error!("{words}");
+                    now(PANIC);
+                }
+            });
+        }));
+    });
+    LAST_WORDS.with(|last| last.set(words).expect("a thread says once what its end means"));
+}
+
 /// Ends the process now, without running anything else: no destructor, no `atexit`. What is on the disk is the truth.
 pub fn now(status: i32) -> ! {
     // SAFETY: `_exit` has no precondition and does not return.

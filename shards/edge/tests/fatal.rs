@@ -47,6 +47,7 @@ fn a_panic_of_a_shard_ends_the_process() {
     assert_eq!(output.status.code(), Some(ringdesk_edge::exit::PANIC));
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("as the client wished"), "{text}");
+    assert!(!text.contains("has unwound"), "{text}");
     assert!(
         text.lines().any(|line| line.starts_with("ERROR shard ") && line.contains(" panicked: ")),
         "{text}"

@@ -498,7 +498,7 @@ impl Shard {
             let Some(&SyncAsk { c, since, epoch, limit }) = side.syncs.front() else { break };
             let home = c.slot().number() % self.config.shard_count;
             if !self.post.can_request(home) {
-                self.want_telling(index);
+                self.starved.push(index);
                 break;
             }
             side.syncs.pop_front();

@@ -250,12 +250,13 @@ impl Shard {
 
     /// Posts assignments as far as there are credits, and the word that lists are stale.
     pub(crate) fn post_assigns(&mut self) {
-        while let Some((home, _)) = self.lists.assigns.front() {
-            if !self.post.can_request(*home) {
-                break;
+        // A home without a credit holds up its own only: those keep their order, at the end.
+        for _ in 0..self.lists.assigns.len() {
+            let Some((home, letter)) = self.lists.assigns.pop_front() else { break };
+            match self.post.can_request(home) {
+                true => self.post.post(home, letter),
+                false => self.lists.assigns.push_back((home, letter)),
             }
-            let (home, letter) = self.lists.assigns.pop_front().expect("seen above");
-            self.post.post(home, letter);
         }
         for to in 0..self.lists.shard_count {
             if self.lists.stale & (1 << to) != 0 && self.post.has_room(to) {
@@ -441,7 +442,7 @@ impl Shard {
                 continue;
             }
             if !self.post.can_request(desk) {
-                self.want_telling(index);
+                self.starved.push(index);
                 return;
             }
             *asks = false;

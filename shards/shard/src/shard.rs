@@ -128,6 +128,8 @@ pub struct Shard {
     pub(crate) outs: Vec<Out>,
     /// Sessions that may have something to be told at the end of the turn.
     pub(crate) to_tell: Vec<u32>,
+    /// Agents' sessions that wait for a credit: looked at again at the end of the next turn, which an answer or the tick brings.
+    pub(crate) starved: Vec<u32>,
     pub(crate) text: Vec<u8>,
     pub(crate) stopping: Stopping,
     pub(crate) fenced: bool,
@@ -165,6 +167,7 @@ impl Shard {
             dispatcher: dispatches.then(|| Dispatcher::new(config.site, count)),
             outs: Vec::new(),
             to_tell: Vec::new(),
+            starved: Vec::new(),
             text: Vec::new(),
             stopping: Stopping::Serving,
             fenced: false,

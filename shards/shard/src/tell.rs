@@ -216,6 +216,13 @@ impl Shard {
 
     /// Tells sessions what they miss, as far as their sockets take it.
     pub(crate) fn tell_sessions(&mut self) {
+        let mut starved = core::mem::take(&mut self.starved);
+        for index in starved.drain(..) {
+            if self.sessions.in_use(index) {
+                self.want_telling(index);
+            }
+        }
+        self.starved = starved;
         let mut waiting = core::mem::take(&mut self.to_tell);
         if plant::is("order-of-chance") {
             use std::hash::BuildHasher as _;

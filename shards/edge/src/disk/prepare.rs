@@ -88,17 +88,10 @@ impl Preparer {
     }
 }
 
-fn serve(queue: Receiver<Job>, answers: Vec<Answers>) {
-    let serve = std::panic::AssertUnwindSafe(|| answer_all(queue, answers));
-    if std::panic::catch_unwind(serve).is_err() {
-        log::error!(
-            "the thread that prepares segments panicked; a journal without a next segment cannot go on"
-        );
-        exit::now(exit::PANIC);
-    }
-}
-
-fn answer_all(queue: Receiver<Job>, mut answers: Vec<Answers>) {
+fn serve(queue: Receiver<Job>, mut answers: Vec<Answers>) {
+    exit::on_panic(
+        "the thread that prepares segments panicked; a journal without a next segment cannot go on".into(),
+    );
     let mut zeros = BlockBuf::with_capacity(CHUNK);
     zeros.set_len(CHUNK);
     for job in queue {

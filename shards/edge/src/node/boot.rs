@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
@@ -75,20 +74,17 @@ pub(crate) struct Go {
 }
 
 /// The body of a shard's thread. A panic ends the process: half a server is worse than none.
+///
+/// It ends before the stack unwinds: what would be freed on the way is lent to the kernel.
 pub(crate) fn run<R: Recovery>(seat: Seat, build: &(dyn Fn(Config) -> R + Send + Sync)) {
     let shard = seat.config.shard;
-    let body = AssertUnwindSafe(|| {
-        let ready = seat.ready.clone();
-        if let Err(error) = serve(seat, build) {
-            // The other end is there until it has heard of every shard.
-            let _ = ready.send(Err(error));
-        }
-    });
-    if panic::catch_unwind(body).is_err() {
-        log::error!(
-            "shard {shard} panicked: the process ends, and serves again from what the disk holds when it is started"
-        );
-        exit::now(exit::PANIC);
+    exit::on_panic(format!(
+        "shard {shard} panicked: the process ends, and serves again from what the disk holds when it is started"
+    ));
+    let ready = seat.ready.clone();
+    if let Err(error) = serve(seat, build) {
+        // The other end is there until it has heard of every shard.
+        let _ = ready.send(Err(error));
     }
 }
 
@@ -191,12 +187,7 @@ fn recover_journal<R: Recovery>(seat: &Seat, builder: &mut R) -> Result<ShardBoo
     if let Some(findings) = builder.findings() {
         log::warn!("shard {shard}: {findings}");
     }
-    // What a killed process left in the page cache is about to be called durable, and relied on by checkpoints. Clean files cost nothing.
-    for &(_, id) in &recovered.segments {
-        disk::open_segment(&directory, id, None)
-            .and_then(|file| file.sync_data())
-            .doing("flush a segment in", &directory)?;
-    }
+    // What a killed process left in the page cache is about to be called durable, and relied on by checkpoints: `Files` has flushed what it read.
     let superblock = superblock.begin_boot(&recovered, kernel_boot, seat.journal.level);
     disk::store_superblock(&directory, &superblock)?;
     let took = Duration::from_nanos(sys::mono_ns() - begin_ns);

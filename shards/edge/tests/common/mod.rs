@@ -263,6 +263,15 @@ impl Toy {
     }
 }
 
+/// A shard that panics ends the process before anything is freed: the kernel may still be writing to it.
+impl Drop for Toy {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("a panic has unwound to the toy");
+        }
+    }
+}
+
 impl Core for Toy {
     fn step(&mut self, now: Now, input: Input<'_>, effects: &mut Vec<Effect>) {
         match input {
