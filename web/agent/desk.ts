@@ -96,10 +96,10 @@ export class Desk {
 
   async older(c: string): Promise<void> {
     const transcript = this.conversations.get(c)?.transcript;
-    const before = transcript?.events[0]?.s;
+    const before = transcript?.first;
     if (!transcript || before === undefined) return;
     const page = await this.client.history(c, before);
-    transcript.prepend(page.events, page.more);
+    transcript.prepend(page);
     this.#changed();
   }
 

@@ -11,6 +11,7 @@ import { Outbox, type OutboxItem } from './outbox';
 import {
   type Availability,
   type Envelope,
+  type HistoryLost,
   type HistoryPage,
   type Numbered,
   type Pushes,
@@ -235,7 +236,7 @@ export class RingdeskClient extends Emitter<ClientEvents> {
         return;
       }
       this.#link.request('history', { c, before, limit }, (reply) => {
-        if ('d' in reply) resolve(reply.d as unknown as HistoryPage);
+        if ('d' in reply) resolve(historyPage(reply.d));
         else reject('err' in reply ? new RequestFailed(reply.err.code, reply.err.msg) : new RequestFailed('offline'));
       });
     });
@@ -599,6 +600,17 @@ export class RingdeskClient extends Emitter<ClientEvents> {
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
+
+/** What is gone stands among the events; the pages want it apart. */
+const historyPage = (d: object): HistoryPage => {
+  const { c, events, more } = d as { c: string; more: boolean; events: (Numbered | { op: 'history_lost'; d: HistoryLost })[] };
+  const page: HistoryPage = { c, events: [], lost: [], more };
+  for (const event of events) {
+    if (event.op === 'history_lost') page.lost.push(event.d);
+    else page.events.push(event);
+  }
+  return page;
+};
 
 const checked = (body: string): string => {
   const n = charCount(body);

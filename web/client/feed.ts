@@ -118,11 +118,16 @@ export class Feed {
     this.#syncAlarm.stop();
   }
 
-  /** A push with a number. Counted first: what is not shown was told all the same. */
-  numbered(event: Numbered): void {
+  /** A push that counts in `p`. */
+  #count(): void {
     this.p += 1;
     if (this.p - this.#acked >= ACK_EVERY_EVENTS) this.#ackDue = true;
     else this.#ackAlarm.within(ACK_EVERY_MS);
+  }
+
+  /** A push with a number. Counted first: what is not shown was told all the same. */
+  numbered(event: Numbered): void {
+    this.#count();
 
     let stream = this.#streams.get(event.c);
     if (!stream) {
@@ -183,6 +188,8 @@ export class Feed {
       if (asked) stream.wanted = false;
       this.#link.emit('reset', { c, from: stream.last + 1 });
     } else {
+      // It stands where events would have stood, and counts like one of them.
+      this.#count();
       stream?.lost(what.from, what.to);
     }
     this.#link.emit('history_lost', { c, ...what });

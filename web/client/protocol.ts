@@ -121,6 +121,8 @@ export interface HistoryLost {
 export interface HistoryPage {
   c: string;
   events: Numbered[];
+  /** Numbers between them that are gone. On the wire they stand among the events. */
+  lost: HistoryLost[];
   more: boolean;
 }
 

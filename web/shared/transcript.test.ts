@@ -117,12 +117,25 @@ describe('rows', () => {
     expect(t.rows([], 'V1', true).map((r) => r.kind)).toEqual(['day', 'text', 'lost', 'text']);
   });
 
+  test('older ones are asked for below what is known to be gone, which is shown where it was', () => {
+    const t = new Transcript('visitor');
+    t.append(msg(9, 'agent', 'i'), undefined);
+    t.prepend({ events: [msg(5, 'agent', 'e')], lost: [{ from: 6, to: 8, reason: 'damaged' }], more: true });
+    expect(t.first).toBe(5);
+    t.prepend({ events: [], lost: [{ from: 2, to: 4, reason: 'damaged' }], more: true });
+    expect(t.first).toBe(2);
+    const keys = t.rows([], undefined, true).map((row) => row.key);
+    expect(keys.indexOf('lost2')).toBeLessThan(keys.indexOf('s5'));
+    expect(keys.indexOf('s5')).toBeLessThan(keys.indexOf('lost6'));
+    expect(keys.indexOf('lost6')).toBeLessThan(keys.indexOf('s9'));
+  });
+
   test('history is put before what is shown, without doubles', () => {
     const t = new Transcript('visitor');
     t.reset(4);
     t.append(msg(4, 'agent', 'd'), undefined);
     expect(t.rows([], 'V1', true)[0]?.kind).toBe('older');
-    t.prepend([msg(3, 'agent', 'c'), msg(4, 'agent', 'd')], false);
+    t.prepend({ events: [msg(3, 'agent', 'c'), msg(4, 'agent', 'd')], lost: [], more: false });
     expect(texts(t.rows([], 'V1', true)).map((r) => r.s)).toEqual([3, 4]);
     expect(t.rows([], 'V1', true)[0]?.kind).toBe('day');
   });

@@ -1,6 +1,6 @@
 // What is known of one conversation, and the rows that show it. Pure: the view only draws them.
 
-import type { Numbered, OutboxItem, Person, Role, SyncState } from '../client';
+import type { HistoryPage, Numbered, OutboxItem, Person, Role, SyncState } from '../client';
 import { dayNumber } from './i18n';
 
 export type Tick = 'sending' | 'waiting' | 'sent' | 'delivered' | 'seen' | 'failed';
@@ -76,11 +76,18 @@ export class Transcript {
     else if (event.op === 'msg') this.typing.delete(event.d.from.id);
   }
 
+  /** The lowest number that is known, or known to be gone: what stands before it is asked for next. */
+  get first(): number | undefined {
+    const first = Math.min(this.events[0]?.s ?? Infinity, ...this.#lost.map((lost) => lost.from));
+    return first === Infinity ? undefined : first;
+  }
+
   /** A page of history; what is there already is left out. */
-  prepend(events: Numbered[], more: boolean): void {
+  prepend(page: Pick<HistoryPage, 'events' | 'lost' | 'more'>): void {
     const first = this.events[0]?.s ?? Infinity;
-    this.events = [...events.filter((e) => e.s < first), ...this.events];
-    this.more = more;
+    this.events = [...page.events.filter((e) => e.s < first), ...this.events];
+    for (const { from, to } of page.lost) this.lost(from, to);
+    this.more = page.more;
   }
 
   reset(from: number): void {

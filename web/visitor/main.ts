@@ -48,11 +48,11 @@ const hello = make(
 const log = new Log(make, i18n, {
   older: async () => {
     const c = client.conversation;
-    const before = transcript.events[0]?.s;
+    const before = transcript.first;
     if (c === null || before === undefined) return;
     const page = await client.history(c, before);
     if (c !== client.conversation) return;
-    transcript.prepend(page.events, page.more);
+    transcript.prepend(page);
     show();
   },
   retry: (cid) => {

@@ -324,18 +324,20 @@ impl Shard {
     }
 
     /// A durable event of a conversation that is listened to here.
-    pub(crate) fn on_event(&mut self, c: ConversationId, s: u32, text: &[u8]) {
+    ///
+    /// It is number `to`; or the word that `from..=to` are lost, which stands for all of them and is counted like one event.
+    pub(crate) fn on_event(&mut self, c: ConversationId, from: u32, to: u32, text: &[u8]) {
         let Some(watch) = self.watches.find(c) else { return };
-        watch.head = watch.head.max(s);
+        watch.head = watch.head.max(to);
         let count = watch.listeners.len();
         let mut behind = false;
         for at in 0..count {
             let listener = self.watches.find(c).expect("found above").listeners[at];
-            if listener.told >= s {
+            if listener.told >= to {
                 continue;
             }
-            if listener.told + 1 == s && self.tell_agent(listener.session, c, s, text) {
-                self.watches.find(c).expect("found above").listeners[at].told = s;
+            if listener.told + 1 >= from && self.tell_agent(listener.session, c, to, text) {
+                self.watches.find(c).expect("found above").listeners[at].told = to;
             } else {
                 self.sessions.at(listener.session).behind = true;
                 behind = true;
@@ -359,29 +361,7 @@ impl Shard {
             let (from, to, size) = (word(0), word(4), word(8) as usize);
             let (text, after) = after.split_at(size);
             rest = after;
-            if from == to {
-                self.on_event(c, from, text);
-            } else {
-                self.on_lost(c, from, to, text);
-            }
-        }
-    }
-
-    /// Numbers from..=to are lost to damage: listeners that stand before them are told, and stand behind them.
-    fn on_lost(&mut self, c: ConversationId, from: u32, to: u32, text: &[u8]) {
-        let Some(watch) = self.watches.by_c.get_mut(&c) else { return };
-        for at in 0..watch.listeners.len() {
-            let listener = &mut watch.listeners[at];
-            if listener.told + 1 >= from && listener.told < to {
-                listener.told = to;
-                let door = self.sessions.get(listener.session).door;
-                if door != NONE {
-                    let out = self.doors.out(door, &mut self.pool);
-                    let mark = wire::begin_text(out);
-                    out.extend_from_slice(text);
-                    wire::end_text(out, mark);
-                }
-            }
+            self.on_event(c, from, to, text);
         }
     }
 

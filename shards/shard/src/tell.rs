@@ -123,7 +123,7 @@ impl Shard {
                 continue;
             }
             if to == self.me() {
-                self.on_event(c, s, &text);
+                self.on_event(c, s, s, &text);
             } else if self.post.has_room(to) && self.homes.heads(ix).behind & (1 << to) == 0 {
                 let mut push = self.pool.take();
                 push.extend_from_slice(&text);

@@ -516,6 +516,8 @@ impl Client {
     }
 
     fn on_lost(&mut self, envelope: &Value) {
+        // It stands where events would have stood, and counts like one.
+        self.p += 1;
         if self.world.manners.level == "disk" {
             self.complain(format!("history is lost: {envelope}"));
         }

@@ -97,6 +97,15 @@ describe('numbers have no gaps', () => {
     expect(w.socket.said('sync')).toEqual([]);
   });
 
+  test('the word that history is lost counts like an event, as the server counts it', () => {
+    const w = new World();
+    w.talking(2);
+    for (let s = 3; s <= 40; s += 1) {
+      w.socket.tell({ op: 'history_lost', c: 'C', d: { from: s, to: s, reason: 'damaged' } });
+    }
+    expect(w.socket.said('ack').map((ack) => ack.d)).toEqual([{ p: 32 }]);
+  });
+
   test('rewound history takes numbers back, and one sync settles it', () => {
     const w = new World();
     w.talking(4);

@@ -479,6 +479,16 @@ describe('after a close', () => {
     expect(w.sockets).toHaveLength(1);
   });
 
+  test('a page of history keeps what is gone apart from the events', async () => {
+    const w = new World();
+    w.talking(3);
+    const page = w.client.history('C', 9);
+    const gone = { from: 1, to: 2, reason: 'damaged' };
+    const { id } = w.socket.the('history');
+    w.socket.tell({ re: id, d: { c: 'C', events: [{ op: 'history_lost', c: 'C', d: gone }, msg(3)], more: false } });
+    await expect(page).resolves.toEqual({ c: 'C', events: [msg(3)], lost: [gone], more: false });
+  });
+
   test('a request whose answer the socket took along fails; asking again is up to the page', async () => {
     const w = new World();
     w.talking(3);
