@@ -140,7 +140,7 @@ impl Adoptions {
     /// Starts to take over the connection of an `Order::Adopt`; other orders come back.
     pub(crate) fn begin(&mut self, ring: &mut Ring<'_>, order: Order) -> Option<Order> {
         let Order::Adopt { stream, peer, bytes } = order else { return Some(order) };
-        let moved = Box::new(Moved { peer, bytes });
+        let moved = Box::new(Moved { peer, bytes, from_plane: true });
         let adoption = Adoption { number: Box::new(stream.as_raw_fd()), stream, moved };
         let place = self.places.iter().position(Option::is_none).unwrap_or_else(|| {
             self.places.push(None);

@@ -6,7 +6,7 @@ use desk::encode;
 use desk::id::{InboxId, Slot};
 use wire::{HeadParse, PROTOCOL_JSON};
 
-use crate::door::{Phase, Side, tenths};
+use crate::door::{Phase, Side, Way, tenths};
 use crate::effect::Effect;
 use crate::input::{Door, Moved};
 use crate::shard::Shard;
@@ -37,7 +37,7 @@ impl Shard {
     pub(crate) fn on_accepted(&mut self, door: Door, peer: SocketAddr) {
         self.counters.accepted += 1;
         let bytes = self.pool.take();
-        self.doors.open(door, peer, bytes, false, self.now.mono_ms);
+        self.doors.open(door, peer, bytes, Way::Accepted, self.now.mono_ms);
         if self.stopping.refuses() {
             self.refuse_http(door, BUSY);
         }
@@ -45,7 +45,8 @@ impl Shard {
 
     pub(crate) fn on_arrived(&mut self, door: Door, moved: Moved) {
         self.counters.moved_in += 1;
-        self.doors.open(door, moved.peer, moved.bytes, true, self.now.mono_ms);
+        let way = if moved.from_plane { Way::FromPlane } else { Way::FromShard };
+        self.doors.open(door, moved.peer, moved.bytes, way, self.now.mono_ms);
         if self.stopping.refuses() {
             self.refuse_http(door, BUSY);
         } else {
@@ -54,7 +55,7 @@ impl Shard {
     }
 
     pub(crate) fn on_move_failed(&mut self, door: Door, moved: Moved) {
-        self.doors.open(door, moved.peer, moved.bytes, true, self.now.mono_ms);
+        self.doors.open(door, moved.peer, moved.bytes, Way::FromShard, self.now.mono_ms);
         self.refuse_http(door, BUSY);
     }
 
@@ -64,7 +65,7 @@ impl Shard {
         let mut extra = conn.extra.take().expect("a connection without an upgrade has its head");
         let mut accept = core::mem::take(&mut self.text);
         accept.clear();
-        let route = self.route(&extra.bytes, extra.moved, &mut accept);
+        let route = self.route(&extra.bytes, extra.way, &mut accept);
         match route {
             Route::More => self.doors.at(door.index).extra = Some(extra),
             Route::Refuse(response) => {
@@ -74,7 +75,7 @@ impl Shard {
             Route::Move(to) => {
                 self.counters.moved_out += 1;
                 self.forget(door);
-                let moved = Box::new(Moved { peer: extra.peer, bytes: extra.bytes });
+                let moved = Box::new(Moved { peer: extra.peer, bytes: extra.bytes, from_plane: false });
                 self.effects.push(Effect::Move { door, to, moved });
             }
             Route::HandOver => {
@@ -109,7 +110,7 @@ impl Shard {
     }
 
     /// Reads the head and decides; an upgrade's response is written to `accept`.
-    fn route(&mut self, bytes: &[u8], moved: bool, accept: &mut Vec<u8>) -> Route {
+    fn route(&mut self, bytes: &[u8], way: Way, accept: &mut Vec<u8>) -> Route {
         let head = match wire::parse_head(bytes) {
             HeadParse::Partial => return Route::More,
             HeadParse::Bad(error) => {
@@ -124,7 +125,7 @@ impl Shard {
             path if path == mail::UPGRADE_PATHS[1] => Some(Side::Agent),
             _ if echo => None,
             // The control plane gave it back, or another shard sent it: handing it over again would never end.
-            _ if moved => {
+            _ if way != Way::Accepted => {
                 self.counters.upgrades_refused += 1;
                 return Route::Refuse(NO_SUCH_PATH);
             }
@@ -164,7 +165,7 @@ impl Shard {
             Some(Side::Agent) | None => {}
         }
         if side.is_some()
-            && !moved
+            && way != Way::FromShard
             && let Some(slot) = head.query("s").and_then(|text| text.parse().ok()).and_then(Slot::new)
             && self.home_of(slot) != self.me()
         {

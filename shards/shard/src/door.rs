@@ -41,13 +41,24 @@ pub(crate) enum Side {
     Agent,
 }
 
+/// How a connection came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Way {
+    /// It was accepted here.
+    Accepted,
+    /// The control plane, which had answered it before, gave it back: it does not go there again.
+    FromPlane,
+    /// Another shard sent it: it does not go anywhere again.
+    FromShard,
+}
+
 /// What only young or stalled connections need.
 pub(crate) struct Extra {
     pub(crate) peer: SocketAddr,
     /// The visitor's inbox, from the request.
     pub(crate) inbox: Option<InboxId>,
-    /// It came from another shard and is not moved again.
-    pub(crate) moved: bool,
+    /// How it came.
+    pub(crate) way: Way,
     /// The head so far; later, bytes that wait because the journal or a mailbox is full.
     pub(crate) bytes: Vec<u8>,
 }
@@ -117,7 +128,7 @@ fn vacant() -> Conn {
 
 impl Doors {
     /// A new connection.
-    pub(crate) fn open(&mut self, door: Door, peer: SocketAddr, bytes: Vec<u8>, moved: bool, mono_ms: u64) {
+    pub(crate) fn open(&mut self, door: Door, peer: SocketAddr, bytes: Vec<u8>, way: Way, mono_ms: u64) {
         assert!(door.generation != 0, "generation 0 means free");
         let place = door.index as usize;
         while self.conns.len() <= place {
@@ -133,7 +144,7 @@ impl Doors {
             since: now,
             // A stale mark in the list of dirty ones is harmless, a missing one is not.
             dirty: conn.dirty,
-            extra: Some(Box::new(Extra { peer, inbox: None, moved, bytes })),
+            extra: Some(Box::new(Extra { peer, inbox: None, way, bytes })),
             ..vacant()
         };
         self.count += 1;

@@ -51,7 +51,12 @@ impl Shard {
         let conn = self.doors.at(door.index);
         if conn.extra.is_none() {
             let bytes = core::mem::take(&mut spare);
-            conn.extra = Some(Box::new(crate::door::Extra { peer, inbox: None, moved: true, bytes }));
+            conn.extra = Some(Box::new(crate::door::Extra {
+                peer,
+                inbox: None,
+                way: crate::door::Way::FromShard,
+                bytes,
+            }));
         }
         conn.extra.as_mut().expect("made above").bytes.extend_from_slice(bytes);
         let first = !core::mem::replace(&mut conn.stalled, true);

@@ -31,6 +31,8 @@ pub struct Moved {
     pub peer: SocketAddr,
     /// Everything received so far: the request head, and perhaps more.
     pub bytes: Vec<u8>,
+    /// The control plane gives it back, which does not know where it belongs; a shard that sends it does.
+    pub from_plane: bool,
 }
 
 /// Why the disk refused.

@@ -448,7 +448,7 @@ impl World {
             let bytes = core::mem::take(read);
             let to = self.dice.net.below(u64::from(self.plan.shard_count)) as u16;
             let peer = self.conns[conn].peer;
-            self.conns[conn].moved = Some(Box::new(Moved { peer, bytes }));
+            self.conns[conn].moved = Some(Box::new(Moved { peer, bytes, from_plane: true }));
             return self.adopt(conn, to);
         }
         read.drain(..end + 4);

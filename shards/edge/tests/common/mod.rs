@@ -184,7 +184,7 @@ impl Toy {
             }
             "shard" => {
                 let bytes = std::mem::take(&mut talk.head);
-                let moved = Box::new(Moved { peer, bytes });
+                let moved = Box::new(Moved { peer, bytes, from_plane: false });
                 self.forget(door);
                 effects.push(Effect::Move { door, to: number as u16, moved });
                 return;
