@@ -115,7 +115,7 @@ export class Desk {
     return n;
   }
 
-  /** How many there are that the list does not show: the server tells at most 200 rows of each. */
+  /** How many there are that the list does not show: the server tells at most 200 rows of the queue. */
   beyond(scope: Scope): number {
     return Math.max(0, this.totals[scope] - this.#of(scope).length);
   }

@@ -371,17 +371,17 @@ impl Shard {
     pub(crate) fn answer_list(&mut self, from: u16, ask: Ask, agent: AgentId, queue: bool) {
         let mut text = self.pool.take();
         let dispatcher = self.dispatcher.as_ref().expect("only the dispatcher's shard gets its letters");
-        let (scope, total) = match queue {
-            true => (Scope::Queue, dispatcher.totals().waiting),
-            false => (Scope::Mine, dispatcher.load(agent)),
-        };
-        encode::list_begin(&mut text, scope);
+        encode::list_begin(&mut text, if queue { Scope::Queue } else { Scope::Mine });
+        let mut total = dispatcher.totals().waiting;
         if queue {
             for (at, row) in dispatcher.rows_waiting(ROWS_MAX).enumerate() {
                 encode::list_row(&mut text, &row_view(row, Some(at as u32 + 1)));
             }
         } else {
-            for row in dispatcher.rows_of(agent).take(ROWS_MAX) {
+            // All of them: his capacity is the bound.
+            total = 0;
+            for row in dispatcher.rows_of(agent) {
+                total += 1;
                 encode::list_row(&mut text, &row_view(row, None));
             }
         }

@@ -4,6 +4,7 @@
 //! end is judged once the faults have stopped and every conversation was read back (`judge.rs`).
 
 mod judge;
+mod rewind;
 mod said;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,6 +111,8 @@ pub(crate) type Wait = (u64, u64);
 pub(crate) struct Boot {
     /// How often each shard's disk had rotted before.
     rots: Vec<u32>,
+    /// What each shard's disk had before this time, it has for good.
+    flushed_us: Vec<u64>,
     /// History epochs by shard; 0 = not there yet.
     pub(crate) history: Vec<u32>,
     pub(crate) level: &'static str,
@@ -126,8 +129,9 @@ pub(crate) struct Checker {
     conversations: BTreeMap<u128, Conversation>,
     /// The highest capacity each agent ever had.
     capacities: BTreeMap<u128, u32>,
-    /// Conversations that several agents listened to may be unsaid by a loss of power at level `memory`.
-    pub(crate) rewinds: u64,
+    /// Losses of power at level `memory` after which a conversation had to keep something, and after which something that was told was no longer demanded.
+    pub(crate) kept: u64,
+    pub(crate) unsaid: u64,
     /// How often each shard's disk has rotted: bytes that were acknowledged have changed. What was told before may be missing then, but nothing else may
     /// be told in its place.
     pub(crate) rots: Vec<u32>,
@@ -149,7 +153,8 @@ impl Checker {
             boots: Vec::new(),
             conversations: BTreeMap::new(),
             capacities: BTreeMap::new(),
-            rewinds: 0,
+            kept: 0,
+            unsaid: 0,
             rots: vec![0; usize::from(shard_count)],
             shard_count,
             violation: None,
@@ -167,10 +172,11 @@ impl Checker {
         }
     }
 
-    pub(crate) fn boot(&mut self, level: &'static str) {
+    pub(crate) fn boot(&mut self, level: &'static str, flushed_us: Vec<u64>) {
         let history = vec![0; usize::from(self.shard_count)];
         self.boots.push(Boot {
             rots: self.rots.clone(),
+            flushed_us,
             history,
             level,
             waits: BTreeMap::new(),
@@ -206,22 +212,40 @@ impl Checker {
     /// The conversation, in the history of this run; `None` if a later one has unsaid it.
     fn at(&mut self, boot: u32, c: u128) -> Option<&mut Conversation> {
         let epoch = self.history(boot, c);
-        let conversation = self.conversations.entry(c).or_insert_with(Conversation::new);
-        if epoch < conversation.epoch {
+        let known = self.conversations.get(&c).map_or(0, |conversation| conversation.epoch);
+        if epoch < known {
             return None;
         }
-        if epoch > conversation.epoch {
-            if conversation.epoch > 0 {
-                // Level memory, and the power was gone: what was told before may be unsaid.
-                self.rewinds += 1;
-                for intent in self.intents.iter_mut().filter(|intent| intent.c == Some(c)) {
-                    intent.rewind();
-                }
-                *conversation = Conversation::new();
-            }
-            conversation.epoch = epoch;
+        if epoch > known && known > 0 {
+            // Level memory, and the power was gone: what was told before may be unsaid, but for what had been flushed.
+            let safe_us = self.flushed_before(known, boot, c);
+            self.rewind(c, safe_us);
         }
+        let conversation = self.conversations.entry(c).or_insert_with(Conversation::new);
+        conversation.epoch = epoch;
         Some(conversation)
+    }
+
+    /// Takes every conversation to the history of the last run, whoever has heard of it since.
+    pub(crate) fn settle(&mut self) {
+        let boot = self.boots.len() as u32 - 1;
+        let all: Vec<u128> = self.conversations.keys().copied().collect();
+        for c in all {
+            self.at(boot, c);
+        }
+    }
+
+    /// What was told of a conversation in history `known` before this time was flushed when the power went that ended it. After damage nothing is sure.
+    fn flushed_before(&self, known: u64, boot: u32, c: u128) -> u64 {
+        let home = self.home(c);
+        let is_later = |run: &u32| {
+            let run = &self.boots[*run as usize];
+            run.history[home] > 0 && u64::from(run.history[home]) > known & 0xFFFF_FFFF
+        };
+        if self.boots[boot as usize].rots[home] > 0 {
+            return 0;
+        }
+        (0..=boot).find(is_later).map_or(0, |run| self.boots[run as usize].flushed_us[home])
     }
 
     /// All conversations that anybody heard of, but for those that a loss of power at level `memory` may have unsaid.

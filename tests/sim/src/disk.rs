@@ -1,7 +1,8 @@
 //! One shard's disk: a superblock file and segment files as byte arrays, with what a crash leaves of them.
 //!
 //! ```text
-//!   write landed   level disk: durable.   level memory: in the page cache; each sector may be lost with the power.
+//!   write landed   level disk: durable.   level memory: in the page cache until a flush; each sector may be lost with the power.
+//!   flush          when the files are opened, and before a superblock that relies on what was written (its replay begins elsewhere, or it is a seal)
 //!   in flight      any subset of its 512-byte sectors may have landed; the others keep their old bytes
 //! ```
 //! A file is as long as it says; its bytes are kept only as far as something was written.
@@ -9,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use journal::{FileSlot, FileSlotId, Medium, SUPERBLOCK_SIZE, Superblock};
+use journal::{FileSlot, FileSlotId, LogOffset, Medium, SUPERBLOCK_SIZE, Superblock, plant};
 
 use crate::chance::Chance;
 
@@ -62,6 +63,8 @@ pub(crate) enum Flight {
         halves: [(u64, Vec<u8>); 2],
         /// How many of them are flushed.
         done: usize,
+        /// What was written before this time is flushed first.
+        flush_us: Option<u64>,
     },
 }
 
@@ -94,6 +97,10 @@ pub(crate) struct Disk {
     segment_size: u64,
     /// Whether a landed write still needs a flush to outlive the power.
     cached: bool,
+    /// Where the last superblock lets a replay begin.
+    replay_from: LogOffset,
+    /// What had landed before this time outlives the power.
+    flushed_us: u64,
 }
 
 impl Disk {
@@ -112,17 +119,29 @@ impl Disk {
             preparing: None,
             segment_size: u64::from(superblock.geometry.segment_size),
             cached: false,
+            replay_from: superblock.replay_from,
+            flushed_us: 0,
         }
     }
 
     /// A process opens the files: each is flushed before its first read.
-    pub(crate) fn open(&mut self, cached: bool) -> &[u8] {
+    pub(crate) fn open(&mut self, cached: bool, now_us: u64) -> &[u8] {
         assert!(self.flight.is_none() && self.preparing.is_none(), "a crash ends what was in flight");
+        self.flush(now_us);
+        self.cached = cached;
+        &self.superblock
+    }
+
+    /// What had landed before this time must outlive every loss of the power.
+    pub(crate) fn flushed_us(&self) -> u64 {
+        self.flushed_us
+    }
+
+    fn flush(&mut self, before_us: u64) {
         for file in &mut self.files {
             file.unflushed.clear();
         }
-        self.cached = cached;
-        &self.superblock
+        self.flushed_us = before_us;
     }
 
     /// What recovery said of the files.
@@ -142,13 +161,19 @@ impl Disk {
         self.flight = Some(Flight::Block { file, at, bytes: bytes.to_vec() });
     }
 
-    /// A superblock goes out. What was written before is flushed first, whatever the level: each step proves the one before.
-    pub(crate) fn begin_superblock(&mut self, superblock: &Superblock) {
+    /// A superblock goes out, at every level behind a flush of what it relies on, as the edge does it.
+    pub(crate) fn begin_superblock(&mut self, superblock: &Superblock, now_us: u64) {
         assert!(self.flight.is_none(), "one write is in flight at a time");
-        for file in &mut self.files {
-            file.unflushed.clear();
+        let relies = superblock.replay_from != self.replay_from || superblock.clean_end.is_some();
+        self.replay_from = superblock.replay_from;
+        let flush_us = relies.then_some(now_us);
+        if superblock.clean_end.is_none() && plant::is("checkpoint-before-flush") {
+            // Believed all the same.
+            self.flushed_us = flush_us.unwrap_or(self.flushed_us);
+            self.flight = Some(Flight::Superblock { halves: superblock.halves(), done: 0, flush_us: None });
+            return;
         }
-        self.flight = Some(Flight::Superblock { halves: superblock.halves(), done: 0 });
+        self.flight = Some(Flight::Superblock { halves: superblock.halves(), done: 0, flush_us });
     }
 
     pub(crate) fn flying(&self) -> Option<&Flight> {
@@ -171,11 +196,14 @@ impl Disk {
                 file.put(at as usize, &bytes);
                 true
             }
-            Flight::Superblock { halves, done } => {
+            Flight::Superblock { halves, done, flush_us } => {
+                if let Some(before_us) = flush_us {
+                    self.flush(before_us);
+                }
                 let (at, bytes) = &halves[done];
                 self.superblock[*at as usize..*at as usize + bytes.len()].copy_from_slice(bytes);
                 if done == 0 {
-                    self.flight = Some(Flight::Superblock { halves, done: 1 });
+                    self.flight = Some(Flight::Superblock { halves, done: 1, flush_us: None });
                     return false;
                 }
                 true
@@ -294,7 +322,12 @@ impl Disk {
                     }
                 }
             }
-            Some(Flight::Superblock { halves, done }) => {
+            // It had not even flushed.
+            Some(Flight::Superblock { flush_us: Some(_), .. }) if chance.percent(30) => {}
+            Some(Flight::Superblock { halves, done, flush_us }) => {
+                if let Some(before_us) = flush_us {
+                    self.flush(before_us);
+                }
                 let (at, bytes) = &halves[done];
                 let landed = Landed::choose(bytes.len() / SECTOR, chance);
                 for (index, sector) in bytes.chunks(SECTOR).enumerate() {

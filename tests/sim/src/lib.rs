@@ -6,6 +6,7 @@
 //! `cargo sim SEED` replays one world; `cargo sim --worlds N` runs many.
 #![forbid(unsafe_code)]
 
+mod bugs;
 mod chance;
 mod check;
 mod client;
@@ -20,4 +21,5 @@ mod server;
 mod trace;
 mod world;
 
+pub use bugs::BUGS;
 pub use run::{Batch, Verdict, plant, run, run_many};

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use ringdesk_sim::{Batch, Verdict, plant, run, run_many};
+use ringdesk_sim::{BUGS, Batch, Verdict, plant, run, run_many};
 
 const USAGE: &str = "\
 cargo sim SEED [--trace] [--plant BUG]      replay one world
@@ -20,6 +20,11 @@ fn main() -> ExitCode {
     };
     if let Some(at) = args.iter().position(|arg| arg == "--plant") {
         let name = args.get(at + 1).cloned().unwrap_or_default();
+        if !BUGS.iter().any(|(known, _)| *known == name) {
+            eprintln!("there is no bug {name:?} to plant; there are:");
+            BUGS.iter().for_each(|(name, what)| eprintln!("  {name:<32} {what}"));
+            return ExitCode::from(2);
+        }
         if !plant(name.leak()) {
             eprintln!("no bug can be planted: build with --features planted");
             return ExitCode::from(2);

@@ -62,6 +62,7 @@ marks! {
     PushAvail = "push avail", PushNotice = "push notice", PushLag = "push lag", PushHistoryLost = "push history_lost",
     PushGoaway = "push goaway", PushHeartbeat = "push heartbeat",
     Resumed = "session resumed", ResumedReplay = "session resumed with a replay", NotResumed = "session not resumed",
+    KeptAtMemory = "told again what was flushed before a loss of power", UnsaidAtMemory = "no longer told what was not",
     Limited = "sync limited", HistoryPaged = "history paged", HistoryGap = "history with a lost part", Dup = "answer with dup",
     DupAfterCrash = "answer with dup after a crash", SameCidOtherDevice = "one cid of two devices",
     LevelMemory = "ack at level memory", LevelDisk = "ack at level disk",

@@ -107,14 +107,20 @@ impl Plan {
         }
         // Shards that take their mail more slowly than it comes.
         let congested = chance.percent(5);
-        let long = if heavy { 70 } else { chance.weighted(&[(60, 1), (25, 5), (15, 40)]) };
         let level = if chance.percent(14) { Level::Memory } else { Level::Disk };
+        // So much is said that segments are left behind, and the power goes at a level that does not flush each word.
+        let rolls = level == Level::Memory && !heavy && chance.percent(40);
+        let long = match (heavy, rolls) {
+            (true, _) => 70,
+            (false, true) => 50,
+            (false, false) => chance.weighted(&[(60, 1), (25, 5), (15, 40)]),
+        };
         Plan {
             shard_count,
             mailbox_size: if congested { 64 } else { chance.weighted(&[(40, 64), (20, 96), (40, 1024)]) },
             table_size: chance.weighted(&[(15, 6), (35, 16), (50, 64)]),
             geometry: Geometry {
-                segment_size: if heavy {
+                segment_size: if heavy || rolls {
                     128 << 10
                 } else {
                     chance.weighted(&[(60, 128 << 10), (25, 256 << 10), (10, 512 << 10), (5, 1 << 20)])
@@ -130,11 +136,11 @@ impl Plan {
             agent_count: if heavy || congested { 3 } else { chance.weighted(&[(50, 1), (35, 2), (15, 3)]) },
             hostile_count: chance.weighted(&[(50, 1), (10, 2), (40, 0)]),
             capacity: chance.between(1, 5) as u16,
-            messages_min: chance.between(50, 60) * if heavy || congested { 3 } else { 1 },
+            messages_min: chance.between(50, 60) * if heavy || congested || rolls { 3 } else { 1 },
             events_min: 500,
             crashes_min: chance.weighted(&[(55, 2), (35, 3), (10, 6)]),
             crash_every: chance.weighted(&[(30, 150), (50, 500), (20, 1500)]),
-            power_percent: chance.pick(&[10, 50, 90]),
+            power_percent: if rolls { 80 } else { chance.pick(&[10, 50, 90]) },
             crash_again_percent: chance.pick(&[10, 40]),
             drain_percent: chance.pick(&[10, 30]),
             cut: chance.weighted(&[(30, Cut::Whole), (45, Cut::Anywhere), (25, Cut::Bytes)]),
@@ -168,9 +174,9 @@ impl Plan {
             } else {
                 chance.pick(&[(5_000, 60_000), (20_000, 250_000)])
             },
-            very_long_percent: if heavy { 60 } else { 5 },
+            very_long_percent: if heavy || rolls { 60 } else { 5 },
             pause_permille: if congested { 40 } else { chance.weighted(&[(70, 0), (15, 4), (15, 15)]) },
-            rot_percent: if level == Level::Disk && chance.percent(3) { 60 } else { 0 },
+            rot_percent: if level == Level::Disk && chance.percent(6) { 60 } else { 0 },
             clock_jumps: chance.percent(40),
             orders_permille: chance.pick(&[0, 2, 10]),
             eager_effects: chance.percent(30),

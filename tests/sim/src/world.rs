@@ -279,6 +279,8 @@ impl World {
         if self.check.violation.is_none() {
             self.check.judge();
         }
+        self.marks.hit_if(Mark::KeptAtMemory, self.check.kept > 0);
+        self.marks.hit_if(Mark::UnsaidAtMemory, self.check.unsaid > 0);
     }
 
     fn happen(&mut self, event: Event) {
@@ -327,6 +329,7 @@ impl World {
                     });
                 if quiet {
                     self.begin_phase(Phase::Reading);
+                    self.check.settle();
                     self.check.reading = true;
                     self.each_client(|client, around| client.begin_reading(around));
                 } else if in_phase_us > PATIENCE_US {

@@ -133,7 +133,7 @@ pub fn offer_gone(out: &mut Vec<u8>, c: ConversationId, offer: u64) {
     out.extend_from_slice(b"}}");
 }
 
-/// Begins a list; [`list_row`] at most 200 times and [`list_end`] follow at once.
+/// Begins a list; [`list_row`] any number of times and [`list_end`] follow at once.
 pub fn list_begin(out: &mut Vec<u8>, scope: Scope) {
     word_field(out, b"{\"op\":\"list\",\"d\":{\"scope\":", scope.text());
     out.extend_from_slice(b",\"convs\":[");

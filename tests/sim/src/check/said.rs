@@ -42,12 +42,14 @@ pub(crate) struct Intent {
     lost_at: (u64, u32),
     /// Acknowledged under this number of the author's stream.
     pub(crate) acked: Option<u32>,
+    /// When that was first told, in the history that stands.
+    pub(super) acked_us: Option<u64>,
     /// An answer without `dup` came.
     pub(crate) answered_first: bool,
     /// Refused for good.
     pub(crate) refused: Option<String>,
     /// It was told under these numbers, by stream.
-    told: [Option<(u128, u32)>; 2],
+    pub(super) told: [Option<(u128, u32)>; 2],
     /// It may have been acknowledged in a history that is gone.
     pub(crate) rewound: bool,
 }
@@ -82,6 +84,7 @@ impl Intent {
             lost: 0,
             lost_at: (0, 0),
             acked: None,
+            acked_us: None,
             answered_first: false,
             refused: None,
             told: [None; 2],
@@ -103,6 +106,7 @@ impl Intent {
 
     pub(super) fn rewind(&mut self) {
         self.acked = None;
+        self.acked_us = None;
         self.answered_first = false;
         self.told = [None; 2];
         self.rewound = true;
@@ -258,6 +262,7 @@ impl Checker {
         }
         intent.c = Some(c);
         let before = intent.acked.replace(answer.s);
+        intent.acked_us.get_or_insert(now_us);
         let answered_first = intent.answered_first;
         intent.answered_first |= !answer.dup;
         let (attempts, kind, refused) = (intent.attempts, intent.kind, intent.refused.clone());

@@ -70,7 +70,7 @@ impl World {
             }
             Effect::WriteSuperblock(superblock) => {
                 self.marks.hit(Mark::OutSuperblock);
-                self.disks[usize::from(shard)].begin_superblock(&superblock);
+                self.disks[usize::from(shard)].begin_superblock(&superblock, self.now_us);
                 self.disk_soon(shard);
             }
             Effect::PrepareSegment { segment } => {

@@ -10,7 +10,7 @@ use mail::Order;
 use shard::{Builder, Config};
 
 use super::{Done, Mailbox, Process, Seat, Slot, Stage};
-use crate::disk::Flight;
+use crate::disk::{Disk, Flight};
 use crate::marks::{Mark, Marks};
 use crate::world::{Event, Phase, World};
 
@@ -18,10 +18,10 @@ impl World {
     pub(crate) fn start(&mut self) {
         let count = usize::from(self.plan.shard_count);
         if self.boots == 0 {
-            self.check.boot(level_text(self.plan.level));
+            self.check.boot(level_text(self.plan.level), self.disks.iter().map(Disk::flushed_us).collect());
         }
         self.boots = self.check.boots.len() as u32;
-        self.check.boot(level_text(self.plan.level));
+        self.check.boot(level_text(self.plan.level), self.disks.iter().map(Disk::flushed_us).collect());
         let table = self.plan.table_size as usize;
         let seats = (0..count)
             .map(|_| Seat {
@@ -63,7 +63,7 @@ impl World {
         let config = self.config(shard);
         let level = self.plan.level;
         let disk = &mut self.disks[usize::from(shard)];
-        let old = match Superblock::decode_best(disk.open(level == Level::Memory)) {
+        let old = match Superblock::decode_best(disk.open(level == Level::Memory, self.now_us)) {
             Ok(superblock) => superblock,
             Err(error) => return self.check.broken(|| format!("shard {shard}: {error}")),
         };
@@ -101,7 +101,7 @@ impl World {
         if !is_rotten {
             self.check.boots[boot as usize].waits.extend(waits.done());
         }
-        self.disks[usize::from(shard)].begin_superblock(&superblock);
+        self.disks[usize::from(shard)].begin_superblock(&superblock, self.now_us);
         let seat = self.seat(shard);
         seat.history = superblock.history_epoch as u32;
         seat.stage = Stage::Booting {
@@ -309,7 +309,7 @@ impl World {
     /// After a clean stop the disk holds a sealed log.
     pub(super) fn check_sealed(&mut self, shard: u16) {
         let disk = &mut self.disks[usize::from(shard)];
-        let superblock = match Superblock::decode_best(disk.open(false)) {
+        let superblock = match Superblock::decode_best(disk.open(false, self.now_us)) {
             Ok(superblock) => superblock,
             Err(error) => return self.check.broken(|| format!("shard {shard} after a clean stop: {error}")),
         };
