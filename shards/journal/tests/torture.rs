@@ -95,26 +95,58 @@ fn world(seed: u64) {
     }
 }
 
+/// Blocks of which only the page cache knows: segment, place in it, bytes.
+type Cached = Vec<(u32, u32, Vec<u8>)>;
+
+/// The page cache goes to the disk, as it does before a superblock that relies on it.
+fn flush(rig: &mut Rig, cached: &mut Cached) {
+    for (segment, at, bytes) in cached.drain(..) {
+        let place = rig.superblock.geometry.start_of(segment).plus(u64::from(at));
+        let (file, at) = rig.file_of(place);
+        file[at..at + bytes.len()].copy_from_slice(&bytes);
+    }
+}
+
+/// The power goes: each cached block is lost, there, or there in part.
+fn lose(rig: &mut Rig, cached: Cached, chance: &mut Chance) {
+    for (segment, at, bytes) in cached {
+        let place = rig.superblock.geometry.start_of(segment).plus(u64::from(at));
+        let fate = chance.below(6);
+        let (file, at) = rig.file_of(place);
+        for (index, sector) in bytes.chunks(512).enumerate() {
+            if fate > 1 || (fate == 1 && chance.one_in(2)) {
+                file[at + index * 512..at + (index + 1) * 512].copy_from_slice(sector);
+            }
+        }
+    }
+}
+
 /// One journal at level memory: blocks land in any order, and the power goes. What is left is what was there, from
-/// the start without a hole, and nothing that an earlier boot had accepted is gone.
+/// the start without a hole. Nothing is gone that was flushed, or that an earlier boot had accepted.
 fn memory_world(seed: u64) {
     let mut chance = Chance(seed);
     let mut rig = Rig::new(geometry(512));
-    let mut accepted: Vec<Said> = Vec::new();
-    let mut written: Vec<Said> = Vec::new();
+    // Of what was written so many blocks must be there.
+    let (mut blocks, mut sure): (Vec<Block>, usize) = (Vec::new(), 0);
     for boot in 0..2 + chance.below(5) {
         let kernel = [boot as u8; 16];
         let level = if chance.one_in(4) { Level::Disk } else { Level::Memory };
+        let was_sealed = rig.superblock.clean_end.is_some();
         let (recovered, said) = rig.boot(level, kernel);
         assert!(recovered.damage.is_empty(), "seed {seed}: {:?}", recovered.damage);
-        assert!(said.len() >= accepted.len(), "seed {seed}: what was accepted is gone");
-        assert_eq!(said, written[..said.len()], "seed {seed}: something else came back");
         if recovered.cut.is_some() {
             assert!(recovered.rewound, "seed {seed}: cut, and the epoch stays");
         }
-        accepted = said.clone();
-        written = said;
-        let mut flying = Vec::new();
+        if was_sealed {
+            assert!(recovered.sealed && !recovered.rewound, "seed {seed}: {recovered:?}");
+        }
+        let from = rig.superblock.replay_from;
+        let there = blocks.iter().take_while(|block| block.end <= recovered.end).count();
+        assert!(there >= sure, "seed {seed}: {there} blocks of {sure} that were flushed");
+        blocks.truncate(there);
+        assert_eq!(said, expected(&blocks, from), "seed {seed}: something else came back");
+        sure = there;
+        let mut cached = Cached::new();
         for _ in 0..chance.below(12) {
             for _ in 0..1 + chance.below(6) {
                 rig.say(Said::any(&mut chance, 1500));
@@ -123,24 +155,28 @@ fn memory_world(seed: u64) {
             if level == Level::Disk {
                 rig.land(&outgoing);
             } else {
-                flying.push((outgoing.segment, outgoing.at, outgoing.buf.as_bytes().to_vec()));
+                cached.push((outgoing.segment, outgoing.at, outgoing.buf.as_bytes().to_vec()));
             }
-            written.extend(block.said);
+            blocks.push(block);
             rig.writer().written(outgoing.buf);
-        }
-        if level == Level::Disk {
-            accepted = written.clone();
-        }
-        for (segment, at, bytes) in flying {
-            let place = rig.superblock.geometry.start_of(segment).plus(u64::from(at));
-            let fate = chance.below(6);
-            let (file, at) = rig.file_of(place);
-            for (index, sector) in bytes.chunks(512).enumerate() {
-                if fate > 1 || (fate == 1 && chance.one_in(2)) {
-                    file[at + index * 512..at + (index + 1) * 512].copy_from_slice(sector);
+            if level == Level::Disk {
+                sure = blocks.len();
+            }
+            if chance.one_in(5) {
+                let place = blocks[chance.below(blocks.len() as u64) as usize].end;
+                if place >= rig.superblock.replay_from {
+                    flush(&mut rig, &mut cached);
+                    sure = blocks.len();
+                    rig.checkpoint(place);
                 }
             }
         }
+        if chance.one_in(4) {
+            flush(&mut rig, &mut cached);
+            blocks.push(rig.stop());
+            sure = blocks.len();
+        }
+        lose(&mut rig, cached, &mut chance);
     }
 }
 
