@@ -108,8 +108,10 @@ impl Plan {
         // Shards that take their mail more slowly than it comes.
         let congested = chance.percent(5);
         let level = if chance.percent(14) { Level::Memory } else { Level::Disk };
-        // So much is said that segments are left behind, and the power goes at a level that does not flush each word.
+        // So much is said that segments are left behind, and the power goes at a level that does not flush each word. Streams that are cut would only
+        // cost time.
         let rolls = level == Level::Memory && !heavy && chance.percent(40);
+        let window = if rolls { 64 << 10 } else { window };
         let long = match (heavy, rolls) {
             (true, _) => 70,
             (false, true) => 50,
@@ -143,7 +145,11 @@ impl Plan {
             power_percent: if rolls { 80 } else { chance.pick(&[10, 50, 90]) },
             crash_again_percent: chance.pick(&[10, 40]),
             drain_percent: chance.pick(&[10, 30]),
-            cut: chance.weighted(&[(30, Cut::Whole), (45, Cut::Anywhere), (25, Cut::Bytes)]),
+            cut: if rolls {
+                Cut::Whole
+            } else {
+                chance.weighted(&[(30, Cut::Whole), (45, Cut::Anywhere), (25, Cut::Bytes)])
+            },
             window,
             latency_us: chance.pick(&[(20, 200), (200, 3_000), (1_000, 40_000)]),
             mail_us: chance.pick(&[(1, 20), (10, 500), (100, 20_000)]),
