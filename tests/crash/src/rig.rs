@@ -105,6 +105,13 @@ impl Rig {
         }
     }
 
+    /// Whether the server says now that it serves.
+    pub async fn is_ready(&self) -> bool {
+        let asked = crate::http::ask(self.server.admin(), "GET", "/readyz", "", "");
+        let answer = tokio::time::timeout(Duration::from_millis(500), asked).await;
+        matches!(answer, Ok(Ok(answer)) if answer.status == 200)
+    }
+
     /// The server has not ended by itself.
     ///
     /// # Errors

@@ -9,6 +9,10 @@ use crash::rig::Rig;
 use super::report::{SYNC, Tally, Totals, clean, manners, plan};
 use crate::Loop;
 
+/// Of ten kills so many come soon after a start, and so many when files change; by chance a short run might have none of a kind.
+const STARTING: usize = 3;
+const ROLLING: usize = 2;
+
 /// When the next kill comes.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
@@ -40,6 +44,14 @@ pub(crate) async fn run(run: Loop) -> Result<Tally, String> {
         let share = format!("{:.0} % of the messages crossed shards", totals.crossed_share() * 100.0);
         tally.count("crossing", &if totals.crossed_share() >= 0.5 { Ok(share) } else { Err(share) });
     }
+    tally.count("load", &totals.load(run.rate));
+    if totals.crashes >= 10 {
+        let (recovering, rolling) = (totals.recovering, totals.rolling);
+        let said = format!(
+            "{recovering} kills during recovery, {rolling} when a segment rolled or a checkpoint turned"
+        );
+        tally.count("moments", &if recovering > 0 && rolling > 0 { Ok(said) } else { Err(said) });
+    }
     Ok(tally)
 }
 
@@ -55,12 +67,18 @@ async fn one_round(run: &Loop, round: u32, cycles: u32, totals: &mut Totals) -> 
     let mut rig = Rig::begin(plan, manners).await?;
     let world = std::rc::Rc::clone(&rig.world);
     let mut trouble = Vec::new();
+    let mut deck = Vec::new();
+    let longest = Duration::from_secs_f64(run.seconds_per_cycle);
+    let mut moment = choose(&mut chance, &mut deck, longest);
     for _ in 0..cycles {
-        let moment = choose(&mut chance, Duration::from_secs_f64(run.seconds_per_cycle));
         let before = world.counts.acked.get();
         let began = Instant::now();
-        if let Err(what) = until(&mut rig, moment, &data_dir).await {
-            trouble.push(what);
+        match until(&mut rig, moment, &data_dir).await {
+            Ok(met) => totals.rolling += u32::from(met && matches!(moment, Moment::Rolling(_))),
+            Err(what) => trouble.push(what),
+        }
+        if matches!(moment, Moment::Starting(_)) {
+            totals.recovering += u32::from(!rig.is_ready().await);
         }
         if !matches!(moment, Moment::Starting(_)) {
             totals.loaded += began.elapsed();
@@ -69,9 +87,9 @@ async fn one_round(run: &Loop, round: u32, cycles: u32, totals: &mut Totals) -> 
         rig.server.kill().map_err(|error| error.to_string())?;
         totals.crashes += 1;
         let acked = world.counts.acked.get();
-        // The next cycle may want to kill it before it serves.
+        let after = core::mem::replace(&mut moment, choose(&mut chance, &mut deck, longest));
         let mut again = None;
-        if !chance.often(250) {
+        if !matches!(moment, Moment::Starting(_)) {
             match rig.start().await {
                 Ok(time) => {
                     again = Some(time);
@@ -85,7 +103,7 @@ async fn one_round(run: &Loop, round: u32, cycles: u32, totals: &mut Totals) -> 
         let served =
             again.map_or("not waited for".to_owned(), |time| format!("{:.1} ms", time.as_secs_f64() * 1e3));
         println!(
-            "cycle {}: {moment:?}; acked {acked} (+{}); served again: {served}",
+            "cycle {}: {after:?}; acked {acked} (+{}); served again: {served}",
             totals.crashes,
             acked - before
         );
@@ -107,40 +125,45 @@ async fn one_round(run: &Loop, round: u32, cycles: u32, totals: &mut Totals) -> 
     Ok(())
 }
 
-fn choose(chance: &mut Chance, longest: Duration) -> Moment {
-    match chance.below(100) {
-        0..25 => Moment::Starting(chance.time(Duration::from_millis(300))),
-        25..45 => Moment::Rolling(longest),
+fn choose(chance: &mut Chance, deck: &mut Vec<usize>, longest: Duration) -> Moment {
+    if deck.is_empty() {
+        deck.extend(0..10);
+    }
+    match deck.swap_remove(chance.below(deck.len() as u64) as usize) {
+        0..STARTING => Moment::Starting(chance.time(Duration::from_millis(300))),
+        card if card < STARTING + ROLLING => Moment::Rolling(longest),
         _ => Moment::Talking(longest / 4 + chance.time(longest * 3 / 4)),
     }
 }
 
-async fn until(rig: &mut Rig, moment: Moment, data_dir: &Path) -> Result<(), String> {
+/// Waits for the moment; whether it came.
+async fn until(rig: &mut Rig, moment: Moment, data_dir: &Path) -> Result<bool, String> {
     match moment {
         Moment::Starting(after) => {
             tokio::time::sleep(after).await;
-            rig.is_alive()
+            rig.is_alive().map(|()| true)
         }
         Moment::Talking(time) => {
             rig.serving().await?;
-            rig.talk(time).await
+            rig.talk(time).await.map(|()| true)
         }
         Moment::Rolling(longest) => {
             rig.serving().await?;
-            roll(rig, longest, data_dir).await
+            roll(rig, longest * 3, data_dir).await
         }
     }
 }
 
-/// Talks until the files of the data directory change, but not longer than `longest`.
-pub(super) async fn roll(rig: &mut Rig, longest: Duration, data_dir: &Path) -> Result<(), String> {
+/// Talks until the files of the data directory change, but not longer than `longest`. Whether they did.
+pub(super) async fn roll(rig: &mut Rig, longest: Duration, data_dir: &Path) -> Result<bool, String> {
     rig.talk(longest / 4).await?;
     let before = files(data_dir);
     let began = Instant::now();
     while began.elapsed() < longest * 3 / 4 && files(data_dir) == before {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    rig.is_alive()
+    rig.is_alive()?;
+    Ok(files(data_dir) != before)
 }
 
 /// Names and sizes of the journals' files, and when the small ones were written: superblocks change when a segment rolls or a checkpoint turns.

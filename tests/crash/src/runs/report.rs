@@ -40,6 +40,9 @@ impl Tally {
 #[derive(Default)]
 pub(crate) struct Totals {
     pub(crate) crashes: u32,
+    /// Of them, those before the server was ready, and those right after its files had changed.
+    pub(crate) recovering: u32,
+    pub(crate) rolling: u32,
     pub(crate) said: u64,
     pub(crate) acked: u64,
     pub(crate) messages: u64,
@@ -97,6 +100,15 @@ impl Totals {
         self.messages as f64 / self.loaded.as_secs_f64().max(0.001)
     }
 
+    /// Whether the loop was loaded as it was meant to be. Half is enough: the machine may have other work; far below it the run has shown little.
+    pub(crate) fn load(&self, wanted: f64) -> Result<String, String> {
+        let said = format!(
+            "{:.0} messages a second while clients talked, of {wanted:.0} that were wanted",
+            self.rate()
+        );
+        if self.rate() >= wanted / 2.0 { Ok(said) } else { Err(said) }
+    }
+
     pub(crate) fn crossed_share(&self) -> f64 {
         self.crossed as f64 / (self.messages as f64).max(1.0)
     }
@@ -112,7 +124,7 @@ impl Totals {
         };
         json!({
             "run": kind, "seed": run.common.seed, "shards": run.common.shards, "clients": run.clients,
-            "crashes": self.crashes, "said": self.said, "acked": self.acked, "acked_lost": self.lost, "doubled": self.doubled, "wrong": self.wrong,
+            "crashes": self.crashes, "recovering": self.recovering, "rolling": self.rolling, "said": self.said, "acked": self.acked, "acked_lost": self.lost, "doubled": self.doubled, "wrong": self.wrong,
             "stored_unacked": self.unknown, "dup_acks": self.dups, "gaps_seen_and_filled": self.gaps, "heard": self.heard, "events": self.events,
             "messages_per_s": self.rate().round(), "crossed_shards": (self.crossed_share() * 1_000.0).round() / 1_000.0,
             "connects": self.connects, "resumed": self.resumed,
