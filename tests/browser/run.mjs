@@ -356,7 +356,7 @@ try {
     await compare();
   });
 
-  await check('more wait than a list shows: the page says how many, and they move up as others are served', async () => {
+  await check('more wait than a list shows: the page says how many, they move up as others are served, and one may see more', async () => {
     const before = (await listed(agent, 'waiting')).length;
     await crowd(visitor, 212 - before);
     await agent.reload();
@@ -379,6 +379,15 @@ try {
       await until('it is his', async () => (await listed(agent, 'mine')).some((row) => row.c === first));
     }
     await shows(209, 9);
+    await agent.click('section.waiting .show-more');
+    await until('all of them', async () => {
+      const { rows, total, words } = await waiting();
+      return rows === 209 && total === 209 && words === '';
+    });
+    expect(!(await agent.isVisible('section.waiting .show-more')), 'there is no more to show');
+    const places = await agent.locator('section.waiting .row .dot').allTextContents();
+    expect(places.join() === Array.from({ length: 209 }, (_, n) => n + 1).join(), 'the places are counted on');
+    await shot(agent, 'agent-many-more');
   });
 
   await check('both pages in Chinese, narrow and dark', async () => {

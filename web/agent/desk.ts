@@ -1,6 +1,14 @@
 // What an agent's page knows: the conversations of both lists, the offers, and the one that is open. No DOM.
 
-import { MAX_LIST_ROWS, type ErrorCode, type Numbered, type RingdeskClient, type Row, type Scope } from '../client';
+import {
+  MAX_LIST_ROWS,
+  type ErrorCode,
+  type ListPage,
+  type Numbered,
+  type RingdeskClient,
+  type Row,
+  type Scope,
+} from '../client';
 import { Transcript } from '../shared/transcript';
 
 /** A list that holds not all is asked for again when something changes, this seldom. */
@@ -26,6 +34,40 @@ export interface Offer {
   ttl: number;
 }
 
+/** How far a list was read: from its beginning, page by page, until it holds about as many rows as are wanted. */
+class Reading {
+  /** Behind which row more are left. */
+  next: string | undefined;
+  /** Rows of its pages, and those that came into the list meanwhile, in order. */
+  readonly told = new Set<string>();
+  /** The queue is read as far as the person looks; one's own are read to the end, for they are all listened to. */
+  wanted: number;
+  asking = false;
+  /** Which beginning it goes on from; a page of an earlier one means nothing. */
+  run = 0;
+
+  constructor(wanted: number) {
+    this.wanted = wanted;
+  }
+
+  restart(): void {
+    this.run += 1;
+    this.next = undefined;
+    this.asking = false;
+    this.told.clear();
+  }
+
+  /** Whether another page would be more than is wanted, or there is none. */
+  get isDone(): boolean {
+    return this.next === undefined || this.told.size + MAX_LIST_ROWS > this.wanted;
+  }
+}
+
+const readings = (): Record<Scope, Reading> => ({
+  queue: new Reading(MAX_LIST_ROWS),
+  mine: new Reading(Infinity),
+});
+
 export class Desk {
   readonly client: RingdeskClient;
   readonly conversations = new Map<string, Conversation>();
@@ -35,6 +77,7 @@ export class Desk {
   mine: string[] = [];
   /** All that wait and all own ones, also those beyond the rows of a list. */
   totals: Record<Scope, number> = { queue: 0, mine: 0 };
+  #readings = readings();
   readonly #refills = new Map<Scope, ReturnType<typeof setTimeout>>();
   selected: string | null = null;
   /** Accepted and not yet answered. */
@@ -115,14 +158,24 @@ export class Desk {
     return n;
   }
 
-  /** How many there are that the list does not show: the server tells at most 200 rows of the queue. */
+  /** How many there are that the list does not show: those of pages that were not read. */
   beyond(scope: Scope): number {
     return Math.max(0, this.totals[scope] - this.#of(scope).length);
+  }
+
+  /** The person wants to see more of the queue. */
+  showMore(): void {
+    const reading = this.#readings.queue;
+    if (reading.asking || reading.next === undefined) return;
+    reading.wanted += MAX_LIST_ROWS;
+    this.#readOn('queue');
   }
 
   forget(): void {
     for (const timer of this.#refills.values()) clearTimeout(timer);
     this.#refills.clear();
+    for (const reading of Object.values(this.#readings)) reading.restart();
+    this.#readings = readings();
     this.conversations.clear();
     this.offers.clear();
     this.queue = [];
@@ -164,13 +217,14 @@ export class Desk {
       this.clockOffset = ts - Date.now();
       if (!resumed) this.offers.clear();
     });
-    on('list', ({ scope, convs, total }) => {
-      this.#list(scope, convs, total);
+    on('list', (page) => {
+      this.#readings[page.scope].restart();
+      this.#page(page);
     });
     on('conv', (row) => {
       this.#refill();
-      // Its place is behind those that are not shown, or it is one of them.
-      if (row.status === 'waiting' && this.beyond('queue') > 0 && !this.conversations.has(row.c)) return;
+      // Its place is behind those that are not shown, or it is one of them: a later page tells it.
+      if (row.status === 'waiting' && this.#readings.queue.next !== undefined && !this.conversations.has(row.c)) return;
       this.#place(row);
     });
     on('sync', ({ c, state }) => {
@@ -247,39 +301,65 @@ export class Desk {
     });
   }
 
-  #list(scope: Scope, rows: Row[], total: number): void {
+  #page({ scope, convs, total, next }: ListPage): void {
+    const reading = this.#readings[scope];
     const before = this.#of(scope);
-    const now = rows.map(({ c }) => c);
-    // What the rows leave out may be known all the same: one's own are not let go for want of a row.
-    const more = rows.length < MAX_LIST_ROWS ? 0 : Math.max(0, total - rows.length);
-    if (scope === 'mine') now.push(...before.filter((c) => !now.includes(c) && this.#isMine(c)).slice(0, more));
-    if (scope === 'queue') this.queue = now;
-    else this.mine = now;
-    for (const row of rows) {
+    for (const row of convs) {
+      reading.told.add(row.c);
       const conversation = this.#conversation(row.c, row);
       conversation.row = { ...conversation.row, ...row };
-      if (scope === 'mine') this.client.listen(row.c);
     }
-    for (const c of before) if (!now.includes(c)) this.#dropIfIdle(c);
-    this.totals[scope] = rows.length + more;
+    reading.next = next;
+    // Until the last page that is wanted nobody is let go because the pages before it leave him out.
+    const kept = before.filter((c) => !reading.isDone && !reading.told.has(c) && this.#stands(scope, c));
+    const now = [...reading.told, ...kept];
+    if (scope === 'queue') this.queue = now;
+    else this.mine = now;
+    if (scope === 'mine') for (const { c } of convs) this.client.listen(c);
+    for (const c of before) if (!reading.told.has(c) && !kept.includes(c)) this.#dropIfIdle(c);
+    this.totals[scope] = next === undefined ? now.length : Math.max(total, now.length);
+    if (!reading.isDone) this.#readOn(scope);
+  }
+
+  #readOn(scope: Scope): void {
+    const reading = this.#readings[scope];
+    const { next, run } = reading;
+    if (next === undefined || reading.asking) return;
+    reading.asking = true;
+    void this.client
+      .rows(scope, next)
+      .then((page) => {
+        if (reading.run !== run) return;
+        reading.asking = false;
+        this.#page(page);
+      })
+      .catch(() => {
+        if (reading.run !== run) return;
+        reading.asking = false;
+        // It is read anew in a while, or on the next socket.
+        this.#refill();
+      })
+      .finally(() => {
+        this.#changed();
+      });
+  }
+
+  #stands(scope: Scope, c: string): boolean {
+    const conversation = this.conversations.get(c);
+    return conversation !== undefined && this.standing(conversation) === (scope === 'queue' ? 'waiting' : 'mine');
   }
 
   #of(scope: Scope): string[] {
     return scope === 'queue' ? this.queue : this.mine;
   }
 
-  #isMine(c: string): boolean {
-    const conversation = this.conversations.get(c);
-    return conversation !== undefined && this.standing(conversation) === 'mine';
-  }
-
   /** Something changed: of a list that holds not all, others may be in the rows now. */
   #refill(): void {
     for (const scope of ['queue', 'mine'] as const) {
-      if (this.beyond(scope) === 0 || this.#refills.has(scope)) continue;
+      if (this.#readings[scope].next === undefined || this.#refills.has(scope)) continue;
       const timer = setTimeout(() => {
         this.#refills.delete(scope);
-        if (this.beyond(scope) > 0) this.client.sub(scope);
+        if (this.#readings[scope].next !== undefined) this.client.sub(scope);
       }, REFILL_MS);
       this.#refills.set(scope, timer);
     }
@@ -303,6 +383,8 @@ export class Desk {
   #belongs(scope: Scope, c: string, does: boolean): void {
     const list = this.#of(scope);
     const at = list.indexOf(c);
+    if (does) this.#readings[scope].told.add(c);
+    else this.#readings[scope].told.delete(c);
     if (does && at < 0) list.push(c);
     else if (!does && at >= 0) list.splice(at, 1);
     else return;

@@ -24,7 +24,10 @@ export class Lists {
     this.#make = make;
     this.#i18n = i18n;
     this.#desk = desk;
-    this.#waiting = new Section(make, 'agent.waiting', 'agent.noneWaiting', () => this.#row());
+    const showMore = (): void => {
+      desk.showMore();
+    };
+    this.#waiting = new Section(make, 'agent.waiting', 'agent.noneWaiting', () => this.#row(), showMore);
     this.#mine = new Section(make, 'agent.mine', 'agent.noneMine', () => this.#row());
     this.element = make(
       'nav',
@@ -158,6 +161,7 @@ class Section {
   readonly #list: HTMLElement;
   readonly #none: HTMLElement;
   readonly #more: HTMLElement;
+  readonly #moreButton: HTMLButtonElement | undefined;
   readonly #create: () => RowView;
   readonly #rows = new Map<string, RowView>();
 
@@ -166,12 +170,21 @@ class Section {
     title: 'agent.waiting' | 'agent.mine',
     none: 'agent.noneWaiting' | 'agent.noneMine',
     create: () => RowView,
+    showMore?: () => void,
   ) {
     this.#create = create;
     this.#count = make('span', { class: 'section-count' });
     this.#list = make('ul', { class: 'section-rows' });
     this.#none = make('p', { class: 'none', t: none });
     this.#more = make('p', { class: 'none' });
+    if (showMore) {
+      this.#moreButton = make('button', {
+        class: 'quiet show-more',
+        t: 'agent.showMore',
+        attrs: { type: 'button' },
+        on: { click: showMore },
+      });
+    }
     this.element = make(
       'section',
       { class: title === 'agent.waiting' ? 'waiting' : 'mine' },
@@ -179,6 +192,7 @@ class Section {
       this.#list,
       this.#none,
       this.#more,
+      ...(this.#moreButton ? [this.#moreButton] : []),
     );
   }
 
@@ -186,6 +200,7 @@ class Section {
     setText(this.#count, String(total));
     this.#none.hidden = conversations.length > 0;
     this.#more.hidden = more === '';
+    if (this.#moreButton) this.#moreButton.hidden = more === '';
     setText(this.#more, more);
     const there = new Set(conversations.map(({ c }) => c));
     for (const [c, view] of this.#rows) {

@@ -6,13 +6,14 @@ import { Connection } from './connection';
 import { Emitter } from './emitter';
 import type { Env } from './env';
 import { Feed } from './feed';
-import type { ClientEvents, ClientState, Link, Reply } from './link';
+import { ask, type ClientEvents, type ClientState, type Link, type Reply } from './link';
 import { Outbox, type OutboxItem } from './outbox';
 import {
   type Availability,
   type Envelope,
   type HistoryLost,
   type HistoryPage,
+  type ListPage,
   type Numbered,
   type Pushes,
   type Ready,
@@ -39,16 +40,6 @@ export interface ClientOptions {
   ticket?: string;
   /** What `start` says about the visitor. Asked once for each new conversation. */
   intro?: () => Intro;
-}
-
-/** The request failed or its answer was lost; asking again is safe. */
-export class RequestFailed extends Error {
-  readonly code: string;
-
-  constructor(code: string, message?: string) {
-    super(message ?? code);
-    this.code = code;
-  }
 }
 
 interface Session {
@@ -230,16 +221,7 @@ export class RingdeskClient extends Emitter<ClientEvents> {
   }
 
   history(c: string, before: number, limit = 50): Promise<HistoryPage> {
-    return new Promise((resolve, reject) => {
-      if (!this.#ready) {
-        reject(new RequestFailed('offline'));
-        return;
-      }
-      this.#link.request('history', { c, before, limit }, (reply) => {
-        if ('d' in reply) resolve(historyPage(reply.d));
-        else reject('err' in reply ? new RequestFailed(reply.err.code, reply.err.msg) : new RequestFailed('offline'));
-      });
-    });
+    return ask<object>(this.#link, 'history', { c, before, limit }).then(historyPage);
   }
 
   /** The person has read up to `s`. */
@@ -269,6 +251,11 @@ export class RingdeskClient extends Emitter<ClientEvents> {
   sub(scope: Scope): void {
     this.#scopes.add(scope);
     if (this.#ready) this.#link.request('sub', { scope }, () => undefined);
+  }
+
+  /** More rows of a list: those behind the `next` of what was told. The next `list` push makes every `next` before it void. */
+  rows(scope: Scope, after: string): Promise<ListPage> {
+    return ask(this.#link, 'list', { scope, after });
   }
 
   unsub(scope: Scope): void {

@@ -1,4 +1,5 @@
-export { RingdeskClient, RequestFailed, type ClientOptions } from './client';
+export { RingdeskClient, type ClientOptions } from './client';
+export { RequestFailed } from './link';
 export type { ClientEvents, ClientState } from './link';
 export type { OutboxItem } from './outbox';
 export { browserEnv, memoryStore, webStore, type Env, type Store } from './env';

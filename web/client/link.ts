@@ -4,6 +4,7 @@ import type { Env } from './env';
 import type {
   ErrorCode,
   HistoryLost,
+  ListPage,
   Numbered,
   Offer,
   Person,
@@ -11,7 +12,6 @@ import type {
   Ready,
   Role,
   Row,
-  Scope,
   SyncState,
   WireError,
 } from './protocol';
@@ -57,7 +57,7 @@ export interface ClientEvents {
   queue: { c: string; pos: number };
   offer: { c: string } & Offer;
   offer_gone: { c: string; offer: number };
-  list: { scope: Scope; convs: Row[]; total: number };
+  list: ListPage;
   conv: Row;
   avail: Pushes['avail'];
   notice: Pushes['notice'];
@@ -80,3 +80,26 @@ export interface Link {
   turn(fn?: () => void): void;
   emit<K extends keyof ClientEvents>(type: K, value: ClientEvents[K]): void;
 }
+
+/** The request failed or its answer was lost; asking again is safe. */
+export class RequestFailed extends Error {
+  readonly code: string;
+
+  constructor(code: string, message?: string) {
+    super(message ?? code);
+    this.code = code;
+  }
+}
+
+/** Asks for something to read. */
+export const ask = <T>(link: Link, op: string, d: unknown): Promise<T> =>
+  new Promise((resolve, reject) => {
+    if (!link.isReady) {
+      reject(new RequestFailed('offline'));
+      return;
+    }
+    link.request(op, d, (reply) => {
+      if ('d' in reply) resolve(reply.d as T);
+      else reject('err' in reply ? new RequestFailed(reply.err.code, reply.err.msg) : new RequestFailed('offline'));
+    });
+  });

@@ -126,6 +126,16 @@ export interface HistoryPage {
   more: boolean;
 }
 
+/** Rows of a list: its beginning, which a push tells, or those behind a `next`. */
+export interface ListPage {
+  scope: Scope;
+  convs: Row[];
+  /** Of the whole list. */
+  total: number;
+  /** Behind which row more are left; a text without meaning. */
+  next?: string;
+}
+
 /** What a push without a number may be, by operation; see section 5. */
 export interface Pushes {
   hello: Hello;
@@ -137,7 +147,7 @@ export interface Pushes {
   queue: { pos: number };
   offer: Offer;
   offer_gone: { offer: number };
-  list: { scope: Scope; convs: Row[]; total: number };
+  list: ListPage;
   conv: Omit<Row, 'c'>;
   avail: { state: Availability; cap: number; load?: number };
   notice: { text: string; ts: number };
@@ -157,7 +167,7 @@ export interface Envelope {
   err?: WireError;
 }
 
-/** Rows of a `list`, at most: one with fewer holds all there are. */
+/** Rows of a page of a list, at most. */
 export const MAX_LIST_ROWS = 200;
 /** Bounds of section 2 and 4 that the client keeps by itself. */
 export const MAX_BODY_CHARS = 10_000;

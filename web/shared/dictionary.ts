@@ -120,7 +120,8 @@ const en = {
   'agent.unheardRow': 'New messages do not appear for now',
   'agent.mode': 'Kind of text',
   'agent.moreWaiting': 'More waiting: {n}. The list shows the first {shown}; the others move up as these are served.',
-  'agent.moreMine': 'More of yours that are not shown: {n}. The list shows {shown}; the others appear as you close these.',
+  'agent.moreMine': 'More of yours are being fetched: {n}. The list shows {shown}.',
+  'agent.showMore': 'Show more',
 
   'ago.now': 'now',
   'ago.min': '{n} min',
@@ -261,7 +262,8 @@ const zh: Record<Key, string> = {
   'agent.unheardRow': '新消息暂时无法显示',
   'agent.mode': '内容类型',
   'agent.moreWaiting': '另有 {n} 位访客在排队。列表只显示前 {shown} 位，前面的访客接入后会自动补上。',
-  'agent.moreMine': '您还有 {n} 个会话未显示。列表显示了 {shown} 个，结束部分会话后会自动补上。',
+  'agent.moreMine': '正在获取您的另外 {n} 个会话，列表已显示 {shown} 个。',
+  'agent.showMore': '显示更多',
 
   'ago.now': '刚刚',
   'ago.min': '{n} 分钟',

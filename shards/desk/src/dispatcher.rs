@@ -25,11 +25,12 @@ mod short;
 mod words;
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use crate::conversation::Status;
 use crate::id::{AgentId, ConversationId, SiteId};
 use crate::map::IdMap;
-use crate::request::Availability;
+use crate::request::{Availability, RowKey};
 use agents::Agents;
 use line::{Line, Place};
 
@@ -351,19 +352,32 @@ impl Dispatcher {
         Some(self.line.rank(place) + 1)
     }
 
-    /// The first `max` that wait, in the order of the queue.
-    pub fn rows_waiting(&self, max: usize) -> impl Iterator<Item = &Row> {
-        self.line.iter().take(max).map(|(_, c)| &self.known[&c].row)
+    /// Those that wait behind a place, or all, in the order of the queue.
+    pub fn rows_waiting(&self, behind: Option<RowKey>) -> impl Iterator<Item = &Row> {
+        let places = match behind {
+            Some(RowKey { ticket, c }) => self.line.iter_behind((ticket, c)),
+            None => self.line.iter(),
+        };
+        places.map(|(_, c)| &self.known[&c].row)
     }
 
-    /// The open conversations of an agent, by id.
-    pub fn rows_of(&self, agent: AgentId) -> impl Iterator<Item = &Row> {
+    /// The open conversations of an agent behind a place, or all, by id.
+    pub fn rows_of(&self, agent: AgentId, behind: Option<RowKey>) -> impl Iterator<Item = &Row> {
         // Slot 0 and chance 0: the lowest id there is.
         let lowest = ConversationId::from_bits(u128::from(ConversationId::KIND) << 112).expect("of its kind");
+        let from = match behind {
+            Some(key) => Bound::Excluded((agent, key.c)),
+            None => Bound::Included((agent, lowest)),
+        };
         self.owned
-            .range((agent, lowest)..)
+            .range((from, Bound::Unbounded))
             .take_while(move |&&(owner, _)| owner == agent)
             .map(|(_, c)| &self.known[c].row)
+    }
+
+    /// How many conversations are an agent's: what [`Dispatcher::rows_of`] gives.
+    pub fn count_of(&self, agent: AgentId) -> u32 {
+        self.agents.get(agent).map_or(0, |agent| agent.open)
     }
 
     /// What counts against an agent's capacity: open conversations, those a home was asked to give him, and the place kept for his offer.

@@ -130,6 +130,13 @@ pub enum Op<'a> {
         /// Which.
         scope: Scope,
     },
+    /// Read the rows of a list behind those it was told.
+    List {
+        /// Which.
+        scope: Scope,
+        /// The `next` of what it was told; absent is the beginning.
+        after: Option<RowKey>,
+    },
 }
 
 /// `auth`
@@ -269,6 +276,24 @@ pub enum Scope {
     Queue,
     /// The agent's own.
     Mine,
+}
+
+/// The place of a row in its list, whether or not it is still there: by arrival in the queue, by id among an agent's own. It never changes while the row
+/// is in the list, so rows read page by page are neither left out nor repeated. To a client it is a text without meaning.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct RowKey {
+    /// The ticket of a waiting one; 0 in the list of one's own.
+    pub ticket: u64,
+    /// Which.
+    pub c: ConversationId,
+}
+
+impl RowKey {
+    /// Reads what `next` said: the ticket, a dot, the id.
+    pub fn parse(text: &str) -> Option<RowKey> {
+        let (ticket, c) = text.split_once('.')?;
+        Some(RowKey { ticket: ticket.parse().ok()?, c: ConversationId::parse(c)? })
+    }
 }
 
 impl Scope {

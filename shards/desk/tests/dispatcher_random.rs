@@ -309,7 +309,7 @@ impl World {
 
     /// Whoever stands before `c` is offered, being assigned, or was refused by the agent to whom `c` is offered.
     fn check_order(&self, who: u64, c: u64) {
-        for row in self.dispatcher.rows_waiting(usize::MAX) {
+        for row in self.dispatcher.rows_waiting(None) {
             let ahead = number_of(row.c);
             if ahead == c {
                 return;
@@ -329,8 +329,8 @@ impl World {
     fn check_rows(&self) {
         let untold = |row: &Row| Row { ticket: None, ..*row };
         let agents = (0..AGENTS).chain([WILLING]);
-        let owned: Vec<&Row> = agents.flat_map(|who| self.dispatcher.rows_of(agent(who))).collect();
-        for row in self.dispatcher.rows_waiting(usize::MAX).chain(owned) {
+        let owned: Vec<&Row> = agents.flat_map(|who| self.dispatcher.rows_of(agent(who), None)).collect();
+        for row in self.dispatcher.rows_waiting(None).chain(owned) {
             assert_eq!(self.rows.get(&number_of(row.c)).map(untold), Some(untold(row)));
         }
     }
@@ -545,7 +545,7 @@ impl World {
     }
 
     fn queue(&self) -> Vec<u64> {
-        self.dispatcher.rows_waiting(usize::MAX).map(|row| number_of(row.c)).collect()
+        self.dispatcher.rows_waiting(None).map(|row| number_of(row.c)).collect()
     }
 
     /// Everybody leaves; one comes who accepts everything; in the end nobody waits, and all were offered in the order of the queue.

@@ -270,7 +270,7 @@ fn a_lower_capacity_takes_nothing_away_and_stops_what_is_new() {
     let out = desk.say(1, Online, 1);
     assert_eq!(gone(&out), [(1, 3)], "an offer that could not be accepted any more is taken back");
     assert_eq!(desk.load(1), 2);
-    assert_eq!(desk.inner.rows_of(agent(1)).count(), 2);
+    assert_eq!(desk.inner.rows_of(agent(1), None).count(), 2);
     assert_eq!(refused(&desk.accept(1, 3, None).1), Some(RefuseCode::Quota));
     assert_eq!(offers(&desk.close(1, 1)), []);
     assert_eq!(offers(&desk.close(2, 1)), [(1, 3, 4)]);
@@ -336,7 +336,7 @@ fn an_assignment_that_was_under_way_when_he_left_still_becomes_his() {
     let (request, _) = desk.accept(1, 1, Some(1));
     desk.presence(1, 0, 0, None);
     desk.result(1, 1, request, Ok(1));
-    assert_eq!(desk.inner.rows_of(agent(1)).map(|row| row.c).collect::<Vec<_>>(), [conversation(1)]);
+    assert_eq!(desk.inner.rows_of(agent(1), None).map(|row| row.c).collect::<Vec<_>>(), [conversation(1)]);
 }
 
 #[test]

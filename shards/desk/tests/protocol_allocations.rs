@@ -102,6 +102,7 @@ fn frame(world: &World) -> Vec<u8> {
         r#"{"id":11,"op":"avail","d":{"state":"online","cap":4}}"#,
         r#"{"id":12,"op":"sub","d":{"scope":"queue"}}"#,
         r#"{"id":13,"op":"unsub","d":{"scope":"mine"}}"#,
+        r#"{"id":14,"op":"list","d":{"scope":"mine","after":"7.$C"}}"#,
         r#"{}"#,
         r#"{"id":14,"op":"unknown"}"#,
         r#"{"id":15,"op":"ack","d":{"p":-1}}"#,
@@ -141,11 +142,11 @@ fn parsing_allocates_nothing_in_steady_state() {
                 }
             }
             envelopes += good + bad;
-            assert_eq!((good, bad), (18, 5));
+            assert_eq!((good, bad), (19, 5));
         };
         round();
         assert_eq!(asked(|| (0..50).for_each(|_| round())), 0, "room {room}");
-        assert_eq!(envelopes, 51 * 23);
+        assert_eq!(envelopes, 51 * 24);
     }
 }
 
@@ -229,10 +230,10 @@ fn encode_everything(world: &World, out: &mut Vec<u8>) {
     encode::queue(out, world.c, 1);
     encode::offer(out, world.c, 2, 3, "Bo", "Hi");
     encode::offer_gone(out, world.c, 2);
-    encode::list_begin(out, request::Scope::Mine);
+    encode::list_begin(out, None, request::Scope::Mine);
     encode::list_row(out, &row);
     encode::list_row(out, &row);
-    encode::list_end(out, 2);
+    encode::list_end(out, 2, Some(request::RowKey { ticket: 7, c: world.c }));
     encode::conv_row(out, &row);
     encode::avail_push(out, &encode::AvailView { state: request::Availability::Away, cap: 1, load: 1 });
     encode::notice(out, "text", 1);

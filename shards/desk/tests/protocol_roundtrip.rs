@@ -4,7 +4,9 @@
 use proptest::prelude::*;
 use ringdesk_desk::encode::{self, Audience, Author, AuthorKind, EventView, EventWhat, Status};
 use ringdesk_desk::id::{ConversationId, Entropy, SessionId, Slot};
-use ringdesk_desk::request::{self, Ack, Availability, Cursor, Op, PADDING, Parser, Scope, split_envelopes};
+use ringdesk_desk::request::{
+    self, Ack, Availability, Cursor, Op, PADDING, Parser, RowKey, Scope, split_envelopes,
+};
 use simd_json::prelude::*;
 use std::fmt::Write as _;
 
@@ -77,6 +79,10 @@ enum Meant {
     Unsub {
         scope: Scope,
     },
+    List {
+        scope: Scope,
+        after: Option<RowKey>,
+    },
 }
 
 fn conversation() -> impl Strategy<Value = ConversationId> + Clone {
@@ -135,7 +141,11 @@ fn meant() -> impl Strategy<Value = Meant> {
         (c(), any::<bool>()).prop_map(|(c, on)| Meant::Typing { c, on }),
         (state, of(0u16..=500)).prop_map(|(state, cap)| Meant::Avail { state, cap }),
         scope.clone().prop_map(|scope| Meant::Sub { scope }),
-        scope.prop_map(|scope| Meant::Unsub { scope }),
+        scope.clone().prop_map(|scope| Meant::Unsub { scope }),
+        (scope, of((any::<u64>(), c()))).prop_map(|(scope, after)| Meant::List {
+            scope,
+            after: after.map(|(ticket, c)| RowKey { ticket, c })
+        }),
     ]
 }
 
@@ -290,6 +300,11 @@ fn written(meant: &Meant, id: Option<u32>, style: u64) -> String {
             d.text("scope", scope.text());
             "unsub"
         }
+        Meant::List { scope, after } => {
+            d.text("scope", scope.text());
+            d.maybe("after", after, |d, key| d.string(&format!("{}.{}", key.ticket, key.c)));
+            "list"
+        }
     };
     let mut envelope = d.nested();
     envelope.maybe("id", &id, number).raw("op", format!("\"{op}\"")).raw("d", d.object()).object()
@@ -336,6 +351,9 @@ fn agrees(op: &Op<'_>, meant: &Meant) -> bool {
         }
         (Op::Sub { scope }, Meant::Sub { scope: scope2 }) => scope == scope2,
         (Op::Unsub { scope }, Meant::Unsub { scope: scope2 }) => scope == scope2,
+        (Op::List { scope, after }, Meant::List { scope: scope2, after: after2 }) => {
+            (scope, after) == (scope2, after2)
+        }
         _ => false,
     }
 }

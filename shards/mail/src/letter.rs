@@ -7,7 +7,7 @@
 use desk::dispatcher::{RequestRef, Row, Short};
 use desk::encode::AuthorKind;
 use desk::id::{AgentId, ConversationId};
-use desk::request::{Availability, ErrorCode};
+use desk::request::{Availability, ErrorCode, RowKey, Scope};
 
 /// What a home does with an assignment that is no repetition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -177,8 +177,10 @@ pub enum Letter {
         ask: Ask,
         /// For whom.
         agent: AgentId,
-        /// The waiting ones; otherwise his own.
-        queue: bool,
+        /// The waiting ones, or his own.
+        scope: Scope,
+        /// Those behind this place; otherwise from the beginning.
+        after: Option<RowKey>,
     },
     /// Dispatcher → home: make it so; the home's journal alone makes it true.
     Assign {

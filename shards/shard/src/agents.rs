@@ -147,6 +147,11 @@ impl Shard {
                     }
                 }
             }
+            Op::List { scope, after } => {
+                if re.is_some() && self.may_ask(index, re) {
+                    self.request(index, ask, self.desk_shard(), || Letter::List { ask, agent, scope, after });
+                }
+            }
             Op::Start(_) => self.reply_error(door, re, ErrorCode::Forbidden, "this is for visitors", None),
             Op::Heartbeat | Op::Auth(_) => unreachable!("handled before"),
         }
@@ -285,7 +290,9 @@ impl Shard {
             Answer::Text(text) => {
                 if let Some(door) = socket {
                     // One frame may ask for two hundred pages; a peer that does not read them is not to fill the memory.
-                    if self.is_full(door) {
+                    if self.is_full(door) && ask.re.is_none() {
+                        self.ask_again(ask.session);
+                    } else if self.is_full(door) {
                         self.reply_error(door, ask.re, ErrorCode::Overloaded, "", Some(200));
                     } else {
                         self.push(door, |out| out.extend_from_slice(&text));

@@ -94,7 +94,7 @@ impl Shard {
             Letter::Accept { request, agent, c, offer, is_over } => {
                 self.on_accept(request, agent, c, offer, is_over);
             }
-            Letter::List { ask, agent, queue } => self.answer_list(from, ask, agent, queue),
+            Letter::List { ask, agent, scope, after } => self.answer_list(from, ask, agent, scope, after),
             Letter::Assign { c, agent, expect, request } => self.assign(from, c, agent, expect, request),
             Letter::Answer(ask, answer) => {
                 self.post.on_answer(from);

@@ -6,7 +6,7 @@ use desk::dispatcher::{Out, RefuseCode, RequestRef, Row};
 use desk::encode::{self, AvailView, EventWhat, Status};
 use desk::id::{AgentId, ConversationId};
 use desk::map::{IdMap, IdSet};
-use desk::request::{Availability, ErrorCode, Scope};
+use desk::request::{Availability, ErrorCode, RowKey, Scope};
 use mail::{Answer, Ask, Expect, Letter, Stored};
 
 use crate::door::NONE;
@@ -15,7 +15,7 @@ use crate::plant;
 use crate::session::Who;
 use crate::shard::Shard;
 
-/// Rows in a list.
+/// Rows in a page of a list.
 const ROWS_MAX: usize = 200;
 
 /// What the lists and the dispatcher's letters need to remember.
@@ -155,6 +155,24 @@ fn durable_preview(homes: &Homes, ix: desk::conversation::ConvIx) -> &str {
             _ => None,
         })
         .unwrap_or_default()
+}
+
+/// Writes a page of rows; the first has the place `pos` in the queue. Returns the key of its last row if there are more.
+fn write_rows<'a>(
+    text: &mut Vec<u8>,
+    rows: impl Iterator<Item = &'a Row>,
+    pos: Option<u32>,
+    key: impl Fn(&Row) -> RowKey,
+) -> Option<RowKey> {
+    let mut last = None;
+    for (at, row) in rows.enumerate() {
+        if at == ROWS_MAX {
+            return last;
+        }
+        encode::list_row(text, &row_view(row, pos.map(|pos| pos + at as u32)));
+        last = Some(key(row));
+    }
+    None
 }
 
 // At the dispatcher.
@@ -320,7 +338,16 @@ impl Shard {
     }
 
     pub(crate) fn on_announce_end(&mut self, from: u16) {
-        self.dispatch_with(|dispatcher, now, out| dispatcher.on_announce_end(now, from, out));
+        let mut became_whole = false;
+        self.dispatch_with(|dispatcher, now, out| {
+            let before = dispatcher.is_whole();
+            dispatcher.on_announce_end(now, from, out);
+            became_whole = !before && dispatcher.is_whole();
+        });
+        if became_whole {
+            // Who asked before has a list without those that had no place yet, and no row tells of them.
+            self.lists.stale |= self.lists.watching;
+        }
     }
 
     pub(crate) fn on_presence(
@@ -368,24 +395,32 @@ impl Shard {
         }
     }
 
-    pub(crate) fn answer_list(&mut self, from: u16, ask: Ask, agent: AgentId, queue: bool) {
+    /// A page of a list. What is asked for with a `re` is its reply, and otherwise a push.
+    pub(crate) fn answer_list(
+        &mut self,
+        from: u16,
+        ask: Ask,
+        agent: AgentId,
+        scope: Scope,
+        after: Option<RowKey>,
+    ) {
         let mut text = self.pool.take();
         let dispatcher = self.dispatcher.as_ref().expect("only the dispatcher's shard gets its letters");
-        encode::list_begin(&mut text, if queue { Scope::Queue } else { Scope::Mine });
-        let mut total = dispatcher.totals().waiting;
-        if queue {
-            for (at, row) in dispatcher.rows_waiting(ROWS_MAX).enumerate() {
-                encode::list_row(&mut text, &row_view(row, Some(at as u32 + 1)));
+        encode::list_begin(&mut text, ask.re, scope);
+        let (total, next) = match scope {
+            Scope::Queue => {
+                let rows = dispatcher.rows_waiting(after);
+                let first = dispatcher.rows_waiting(after).next().and_then(|row| dispatcher.position(row.c));
+                let key = |row: &Row| RowKey { ticket: row.ticket.unwrap_or(0), c: row.c };
+                (dispatcher.totals().waiting, write_rows(&mut text, rows, first, key))
             }
-        } else {
-            // All of them: his capacity is the bound.
-            total = 0;
-            for row in dispatcher.rows_of(agent) {
-                total += 1;
-                encode::list_row(&mut text, &row_view(row, None));
+            Scope::Mine => {
+                let rows = dispatcher.rows_of(agent, after);
+                let key = |row: &Row| RowKey { ticket: 0, c: row.c };
+                (dispatcher.count_of(agent), write_rows(&mut text, rows, None, key))
             }
-        }
-        encode::list_end(&mut text, total);
+        };
+        encode::list_end(&mut text, total, next);
         self.answer(from, ask, Answer::Text(text));
     }
 }
@@ -433,11 +468,18 @@ impl Shard {
     /// Asks for the lists a session subscribed to, as far as there are credits.
     pub(crate) fn ask_for_lists(&mut self, index: u32) {
         let desk = self.desk_shard();
-        let generation = self.sessions.get(index).generation;
+        let session = self.sessions.get(index);
+        let (door, generation) = (session.door, session.generation);
+        if door == NONE || self.is_full(door) {
+            return;
+        }
         let agent = self.agent_of(index);
-        for queue in [true, false] {
+        for scope in [Scope::Queue, Scope::Mine] {
             let Who::Agent(side) = &mut self.sessions.at(index).who else { unreachable!("agents only") };
-            let asks = if queue { &mut side.ask_queue } else { &mut side.ask_mine };
+            let asks = match scope {
+                Scope::Queue => &mut side.ask_queue,
+                Scope::Mine => &mut side.ask_mine,
+            };
             if !*asks {
                 continue;
             }
@@ -447,7 +489,7 @@ impl Shard {
             }
             *asks = false;
             let ask = Ask { session: index, generation, re: None };
-            self.post.post(desk, Letter::List { ask, agent, queue });
+            self.post.post(desk, Letter::List { ask, agent, scope, after: None });
         }
     }
 
@@ -474,6 +516,11 @@ impl Shard {
             return self.push(door, |out| out.extend_from_slice(text));
         }
         self.counters.hints_dropped += 1;
+        self.ask_again(index);
+    }
+
+    /// A row or a list did not fit: the lists are asked for when the socket takes more.
+    pub(crate) fn ask_again(&mut self, index: u32) {
         let Who::Agent(side) = &mut self.sessions.at(index).who else { unreachable!("agents only") };
         side.ask_queue |= side.sub_queue;
         side.ask_mine |= side.sub_mine;

@@ -116,7 +116,8 @@ impl Shard {
             | Op::Unsync { .. }
             | Op::Avail { .. }
             | Op::Sub { .. }
-            | Op::Unsub { .. } => {
+            | Op::Unsub { .. }
+            | Op::List { .. } => {
                 self.reply_error(door, re, ErrorCode::Forbidden, "this is for agents", None);
             }
             Op::Heartbeat | Op::Auth(_) => unreachable!("handled before"),

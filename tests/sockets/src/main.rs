@@ -152,6 +152,7 @@ async fn all(cli: &Cli, shards: u16, tally: &mut Tally) -> Result<(), String> {
     tally.count(shards, test!(cli, wide, suite::lists::queue_and_mine));
     tally.count(shards, test!(cli, wide, suite::lists::positions));
     tally.count(shards, test!(cli, wide, suite::lists::capacity));
+    tally.count(shards, test!(cli, wide, suite::lists::pages));
     tally.count(shards, test!(cli, wide, suite::refusals::said_twice));
     tally.count(shards, test!(cli, wide, suite::refusals::tokens));
     tally.count(shards, test!(cli, wide, suite::refusals::foreign_conversations));

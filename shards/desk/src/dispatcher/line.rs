@@ -86,6 +86,22 @@ impl Line {
         iter
     }
 
+    /// Those behind `place`, in order, whether or not that stands there itself.
+    pub(super) fn iter_behind(&self, place: Place) -> Iter<'_> {
+        let mut iter = Iter { line: self, path: Vec::new() };
+        let mut at = self.root;
+        while at != NONE {
+            let node = &self.nodes[at as usize];
+            if node.place > place {
+                iter.path.push(at);
+                at = node.left;
+            } else {
+                at = node.right;
+            }
+        }
+        iter
+    }
+
     /// Asserts that the tree is one.
     pub(super) fn check(&self) {
         let mut used = 0;
@@ -303,6 +319,8 @@ mod tests {
                 prop_assert_eq!(line.len() as usize, model.len());
                 prop_assert_eq!(line.rank(place) as usize, model.range(..place).count());
                 prop_assert!(line.iter().eq(model.iter().copied()));
+                let behind = model.range(place..).skip_while(|&&other| other == place);
+                prop_assert!(line.iter_behind(place).eq(behind.copied()));
                 let mut first = Vec::new();
                 line.for_first(5, |place| first.push(place));
                 prop_assert!(first.into_iter().eq(model.iter().copied().take(5)));

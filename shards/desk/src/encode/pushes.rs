@@ -1,12 +1,13 @@
 //! Pushes: `{"op":…,"c":…,"s":…,"d":{…}}`, and the heartbeat.
 
 use super::json::{flag_field, id_field, number_field, optional_string_field, string_field, word_field};
+use super::replies::begin;
 use super::{
     Audience, Author, AuthorKind, AvailView, EventView, EventWhat, Hello, LossReason, Party, Place, Receipts,
     Row, SyncView,
 };
-use crate::id::ConversationId;
-use crate::request::{ErrorCode, Scope};
+use crate::id::{ConversationId, text_of};
+use crate::request::{ErrorCode, RowKey, Scope};
 
 /// A numbered event, with the number of this audience's stream.
 ///
@@ -133,9 +134,13 @@ pub fn offer_gone(out: &mut Vec<u8>, c: ConversationId, offer: u64) {
     out.extend_from_slice(b"}}");
 }
 
-/// Begins a list; [`list_row`] any number of times and [`list_end`] follow at once.
-pub fn list_begin(out: &mut Vec<u8>, scope: Scope) {
-    word_field(out, b"{\"op\":\"list\",\"d\":{\"scope\":", scope.text());
+/// Begins a list, or the reply to who asked for more of one; [`list_row`] at most 200 times and [`list_end`] follow at once.
+pub fn list_begin(out: &mut Vec<u8>, re: Option<u32>, scope: Scope) {
+    match re {
+        None => out.extend_from_slice(b"{\"op\":\"list\",\"d\":{"),
+        Some(re) => begin(out, re),
+    }
+    word_field(out, b"\"scope\":", scope.text());
     out.extend_from_slice(b",\"convs\":[");
 }
 
@@ -153,9 +158,15 @@ pub fn list_row(out: &mut Vec<u8>, row: &Row<'_>) {
     out.push(b'}');
 }
 
-/// Ends a list; `total` counts the rows that did not fit too.
-pub fn list_end(out: &mut Vec<u8>, total: u32) {
+/// Ends a list; `total` counts the rows of other pages too, and `next` says behind which row more are left.
+pub fn list_end(out: &mut Vec<u8>, total: u32, next: Option<RowKey>) {
     number_field(out, b"],\"total\":", u64::from(total));
+    if let Some(next) = next {
+        number_field(out, b",\"next\":\"", next.ticket);
+        out.push(b'.');
+        out.extend_from_slice(text_of(next.c.bits()).as_bytes());
+        out.push(b'"');
+    }
     out.extend_from_slice(b"}}");
 }
 

@@ -117,7 +117,7 @@ pub fn history_end(out: &mut Vec<u8>, more: bool) {
     out.extend_from_slice(b"}}");
 }
 
-fn begin(out: &mut Vec<u8>, re: u32) {
+pub(super) fn begin(out: &mut Vec<u8>, re: u32) {
     number_field(out, b"{\"re\":", u64::from(re));
     out.extend_from_slice(b",\"d\":{");
 }

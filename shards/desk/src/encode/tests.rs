@@ -1,6 +1,6 @@
 use super::*;
-use crate::id::{Entropy, Slot, VisitorId};
-use crate::request::{ErrorCode, Scope};
+use crate::id::{Entropy, Slot, VisitorId, text_of};
+use crate::request::{ErrorCode, RowKey, Scope};
 
 fn entropy() -> Entropy {
     Entropy::new([4; 32])
@@ -248,20 +248,28 @@ fn a_list_has_its_rows_and_a_row_its_changes() {
     let taken = Row { status: Status::Open, owner: Some(agent()), name: "", preview: "Hi", pos: None, ..row };
     assert_eq!(
         text(|out| {
-            list_begin(out, Scope::Queue);
+            list_begin(out, None, Scope::Queue);
             list_row(out, &row);
             list_row(out, &taken);
-            list_end(out, 900);
+            list_end(out, 900, None);
         }),
         r#"{"op":"list","d":{"scope":"queue","convs":[{"c":"$C","status":"waiting","name":"Bo","since":5,"pos":1},{"c":"$C","status":"open","owner":"$A","preview":"Hi","since":5}],"total":900}}"#
     );
     assert_eq!(
         text(|out| {
-            list_begin(out, Scope::Mine);
-            list_end(out, 0);
+            list_begin(out, None, Scope::Mine);
+            list_end(out, 0, None);
         }),
         r#"{"op":"list","d":{"scope":"mine","convs":[],"total":0}}"#
     );
+    let next = RowKey { ticket: 77, c: c() };
+    let page = text(|out| {
+        list_begin(out, Some(9), Scope::Queue);
+        list_end(out, 900, Some(next));
+    });
+    assert_eq!(page, r#"{"re":9,"d":{"scope":"queue","convs":[],"total":900,"next":"77.$C"}}"#);
+    // What it tells is what is read back.
+    assert_eq!(RowKey::parse(&format!("77.{}", text_of(c().bits()).as_str())), Some(next));
     assert_eq!(
         text(|out| conv_row(out, &row)),
         r#"{"op":"conv","c":"$C","d":{"status":"waiting","name":"Bo","since":5}}"#

@@ -6,8 +6,8 @@ use super::fields::{
 use super::plain::Plain;
 use super::{
     Ack, Auth, Availability, BadRequest, CID_CHARS, Cursor, Envelope, ErrorCode, First, HISTORY_LIMIT, Last,
-    MAX_CURSORS, MAX_DEPTH, MAX_LOCALE_CHARS, MAX_NAME_CHARS, MAX_PAGE_CHARS, Note, Op, PADDING, SYNC_LIMIT,
-    Scope, Send, Start, Sync,
+    MAX_CURSORS, MAX_DEPTH, MAX_LOCALE_CHARS, MAX_NAME_CHARS, MAX_PAGE_CHARS, Note, Op, PADDING, RowKey,
+    SYNC_LIMIT, Scope, Send, Start, Sync,
 };
 use crate::id::SessionId;
 use core::ops::Range;
@@ -211,6 +211,13 @@ fn operation<'a>(name: &str, d: Value<'_, 'a>, cursors: &'a mut Vec<Cursor>) -> 
         }
         "sub" => Op::Sub { scope: scope(d)? },
         "unsub" => Op::Unsub { scope: scope(d)? },
+        "list" => {
+            let [after] = of(d, ["after"])?;
+            let after = optional(after, |after| {
+                fields::string(after).and_then(RowKey::parse).ok_or(bad("d.after must be the next of a list"))
+            })?;
+            Op::List { scope: scope(d)?, after }
+        }
         _ => return Err(bad("op is unknown")),
     })
 }

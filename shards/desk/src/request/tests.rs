@@ -94,6 +94,7 @@ fn every_operation_is_read() {
         ),
         (r#"{"op":"sub","d":{"scope":"queue"}}"#, Op::Sub { scope: Scope::Queue }),
         (r#"{"op":"unsub","d":{"scope":"mine"}}"#, Op::Unsub { scope: Scope::Mine }),
+        (r#"{"op":"list","d":{"scope":"mine"}}"#, Op::List { scope: Scope::Mine, after: None }),
         (r#"{}"#, Op::Heartbeat),
         (" {\t} ", Op::Heartbeat),
     ];
@@ -307,6 +308,10 @@ fn every_bound_is_checked_and_named() {
         (r#"{"op":"avail","d":{"state":"busy","cap":501}}"#, "d.cap must be a number from 0 to 500"),
         (r#"{"op":"sub","d":{"scope":"all"}}"#, "d.scope must be queue or mine"),
         (r#"{"op":"unsub","d":{}}"#, "d.scope must be queue or mine"),
+        (r#"{"op":"list","d":{"after":null}}"#, "d.scope must be queue or mine"),
+        (r#"{"op":"list","d":{"scope":"mine","after":7}}"#, "d.after must be the next of a list"),
+        (r#"{"op":"list","d":{"scope":"mine","after":"7"}}"#, "d.after must be the next of a list"),
+        (r#"{"op":"list","d":{"scope":"mine","after":"-1.01J"}}"#, "d.after must be the next of a list"),
         (r#"{"op":"Send","d":{}}"#, "op is unknown"),
         (r#"{"op":"","d":{}}"#, "op is unknown"),
     ]

@@ -149,7 +149,7 @@ impl Desk {
 
     /// Numbers of those who wait, in the order of the queue.
     pub(crate) fn queue(&self) -> Vec<u64> {
-        self.inner.rows_waiting(usize::MAX).map(|row| number_of(row.c)).collect()
+        self.inner.rows_waiting(None).map(|row| number_of(row.c)).collect()
     }
 
     pub(crate) fn load(&self, number: u64) -> u32 {

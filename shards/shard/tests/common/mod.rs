@@ -33,6 +33,8 @@ pub struct Client {
     pub paused: bool,
     /// It does not read: what is sent to it stays with the kernel.
     pub holds: bool,
+    /// What the kernel holds of it.
+    pub held: Vec<Vec<u8>>,
 }
 
 pub struct Node<P: Probe> {
@@ -51,6 +53,8 @@ pub struct Node<P: Probe> {
     pub mailbox_size: u32,
     /// No segment can be prepared.
     pub disk_is_full: bool,
+    /// Letters of this shard are not delivered for now.
+    pub silent: Option<u16>,
 }
 
 /// The journal of one shard in memory: what was written, and zeros behind it.
@@ -160,7 +164,12 @@ impl<P: Probe> Node<P> {
     }
 
     /// Boots on journals, one for each shard.
-    pub fn on(mut disks: Vec<Disk>, probe: P) -> Node<P> {
+    pub fn on(disks: Vec<Disk>, probe: P) -> Node<P> {
+        Node::on_while_silent(disks, probe, None)
+    }
+
+    /// The same while the others hear nothing of one shard.
+    pub fn on_while_silent(mut disks: Vec<Disk>, probe: P, silent: Option<u16>) -> Node<P> {
         let shard_count = disks.len() as u16;
         let (settings, agent, inbox) = settings(shard_count);
         let key = settings.keys[0].clone();
@@ -181,6 +190,7 @@ impl<P: Probe> Node<P> {
             key,
             mailbox_size: 1024,
             disk_is_full: false,
+            silent,
         };
         for (shard, disk) in (0..).zip(&mut disks) {
             let config = config(shard, shard_count, node.mailbox_size, &settings);
@@ -217,7 +227,7 @@ impl<P: Probe> Node<P> {
             for shard in 0..self.shards.len() as u16 {
                 let rooms = [self.mailbox_size; 64];
                 self.step(shard, Input::Rooms(&rooms[..self.shards.len()]));
-                while let Some((from, letter)) = self.mail[usize::from(shard)].pop_front() {
+                while let Some((from, letter)) = self.next_letter(shard) {
                     moved = true;
                     self.step(shard, Input::Letter { from, letter });
                 }
@@ -233,6 +243,12 @@ impl<P: Probe> Node<P> {
         panic!("the node never comes to rest");
     }
 
+    fn next_letter(&mut self, shard: u16) -> Option<(u16, Letter)> {
+        let mail = &mut self.mail[usize::from(shard)];
+        let at = mail.iter().position(|&(from, _)| Some(from) != self.silent)?;
+        mail.remove(at)
+    }
+
     fn perform(&mut self, shard: u16, effect: Effect) -> bool {
         match effect {
             Effect::Send { door, buf } => {
@@ -240,6 +256,7 @@ impl<P: Probe> Node<P> {
                     self.clients.iter_mut().find(|client| client.shard == shard && client.door == door)
                 {
                     if client.holds {
+                        client.held.push(buf);
                         return true;
                     }
                     client.received.extend_from_slice(&buf);
@@ -318,6 +335,7 @@ impl<P: Probe> Node<P> {
             closed: false,
             paused: false,
             holds: false,
+            held: Vec::new(),
         });
         let peer = SocketAddr::from(([127, 0, 0, 1], 4000));
         self.step(shard, Input::Accepted { door, peer });
@@ -350,6 +368,17 @@ impl<P: Probe> Node<P> {
         self.step(shard, Input::Received { door, buffer: &mut bytes, size });
     }
 
+    /// A client that did not read reads.
+    pub fn release(&mut self, client: usize) {
+        self.clients[client].holds = false;
+        let (shard, door) = (self.clients[client].shard, self.clients[client].door);
+        for buf in core::mem::take(&mut self.clients[client].held) {
+            self.clients[client].received.extend_from_slice(&buf);
+            self.step(shard, Input::Sent { door, buf, whole: true });
+        }
+        self.run();
+    }
+
     pub fn say(&mut self, client: usize, text: &str) {
         self.raw(client, masked(1, text.as_bytes()));
     }
@@ -364,6 +393,9 @@ impl<P: Probe> Node<P> {
             if size == 126 {
                 size = usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
                 head = 4;
+            } else if size == 127 {
+                size = u64::from_be_bytes(bytes[at + 2..at + 10].try_into().unwrap()) as usize;
+                head = 10;
             }
             let payload = &bytes[at + head..at + head + size];
             match opcode {

@@ -188,3 +188,74 @@ pub(crate) async fn capacity(site: &Site) -> Result<String, String> {
     }
     Ok(String::new())
 }
+
+/// Every row of a list, by `sub` and then `list` as long as there is a `next`; and how many pages that took.
+async fn read(agent: &mut Peer, scope: &str) -> Result<(Vec<String>, usize), String> {
+    agent.told.retain(|push| push["op"] != "list");
+    agent.ask("sub", json!({ "scope": scope })).await.map_err(|error| format!("sub: {error}"))?;
+    let mut page = agent.push("list", |push| push["d"]["scope"] == scope).await?["d"].clone();
+    let (mut rows, mut pages) = (Vec::new(), 1);
+    loop {
+        let told = page["convs"].as_array().ok_or_else(|| page.to_string())?;
+        ensure(told.len() <= 200 && page["scope"] == scope, || format!("{} rows of {scope}", told.len()))?;
+        for row in told {
+            let pos = (scope == "queue").then_some(rows.len() as u64 + 1);
+            ensure(row["pos"].as_u64() == pos, || format!("row {} of {scope}: {row}", rows.len()))?;
+            rows.push(row["c"].as_str().unwrap_or_default().to_owned());
+        }
+        if !page["next"].is_string() {
+            ensure(page["total"] == rows.len(), || format!("{} rows of {}", rows.len(), page["total"]))?;
+            return Ok((rows, pages));
+        }
+        ensure(told.len() == 200, || format!("{} rows, and more are left", told.len()))?;
+        let next = page["next"].clone();
+        page = agent
+            .ask("list", json!({ "scope": scope, "after": next }))
+            .await
+            .map_err(|error| format!("list: {error}"))?;
+        pages += 1;
+    }
+}
+
+/// Lists of more than a page hold every row once, in order, and what is said in a conversation of the last page is heard.
+pub(crate) async fn pages(site: &Site) -> Result<String, String> {
+    const COUNT: usize = 420;
+    let mut agent = site.agent().await?;
+    let before = read(&mut agent, "mine").await?.0;
+    let waited = read(&mut agent, "queue").await?.0;
+    let mut visitors = Vec::new();
+    for _ in 0..COUNT {
+        let mut visitor = site.visitor().await?;
+        let c = started(site, &mut visitor, "One of many").await?;
+        visitors.push((c, visitor));
+    }
+    let (queue, pages) = read(&mut agent, "queue").await?;
+    ensure(queue.iter().eq(waited.iter().chain(visitors.iter().map(|(c, _)| c))) && pages >= 3, || {
+        format!("{} rows on {pages} pages, in another order than they came", queue.len())
+    })?;
+    for (c, _) in &visitors {
+        accepted(site, &mut agent, c).await?;
+    }
+    let (mine, pages) = read(&mut agent, "mine").await?;
+    let mut all: Vec<&String> = before.iter().chain(visitors.iter().map(|(c, _)| c)).collect();
+    all.sort();
+    ensure(mine.iter().eq(all) && pages >= 3, || format!("{} of his own on {pages} pages", mine.len()))?;
+    let (last, at) = mine
+        .iter()
+        .rev()
+        .find_map(|c| Some((c.clone(), visitors.iter().position(|(other, _)| other == c)?)))
+        .ok_or("none of his own is new")?;
+    agent
+        .ask("sync", json!({ "cursors": [{ "c": last, "s": 2 }] }))
+        .await
+        .map_err(|error| error.to_string())?;
+    let word = json!({ "c": last, "cid": site.hex(), "type": "text", "body": "On the last page" });
+    visitors[at].1.ask("send", word).await.map_err(|error| error.to_string())?;
+    let event = agent.event(&last).await?;
+    ensure(event["d"]["body"] == "On the last page", || event.to_string())?;
+    for (c, _) in &visitors {
+        close(site, &mut agent, c).await?;
+    }
+    ensure(read(&mut agent, "mine").await?.0 == before, || "what is closed is his no more".to_owned())?;
+    Ok(format!("{COUNT} rows"))
+}
