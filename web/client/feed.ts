@@ -118,9 +118,9 @@ export class Feed {
     this.#syncAlarm.stop();
   }
 
-  /** A push that counts in `p`. */
-  #count(): void {
-    this.p += 1;
+  /** A push that counts in `p`, as one or as the numbers it stands for. */
+  #count(numbers = 1): void {
+    this.p += numbers;
     if (this.p - this.#acked >= ACK_EVERY_EVENTS) this.#ackDue = true;
     else this.#ackAlarm.within(ACK_EVERY_MS);
   }
@@ -188,8 +188,8 @@ export class Feed {
       if (asked) stream.wanted = false;
       this.#link.emit('reset', { c, from: stream.last + 1 });
     } else {
-      // It stands where events would have stood, and counts like one of them.
-      this.#count();
+      // It stands where events would have stood, and counts like all of them.
+      this.#count(what.to - what.from + 1);
       stream?.lost(what.from, what.to);
     }
     this.#link.emit('history_lost', { c, ...what });

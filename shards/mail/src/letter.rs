@@ -80,7 +80,7 @@ pub enum Answer {
         /// Why.
         code: ErrorCode,
     },
-    /// Events, as entries of `first u32, last u32, size u32, bytes` (little endian); an entry of several numbers is a `history_lost`.
+    /// Events, as entries of `number u32, size u32, bytes` (little endian); the bytes may say that the number is lost.
     Events {
         /// The conversation.
         c: ConversationId,

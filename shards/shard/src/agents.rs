@@ -331,20 +331,18 @@ impl Shard {
     }
 
     /// A durable event of a conversation that is listened to here.
-    ///
-    /// It is number `to`; or the word that `from..=to` are lost, which stands for all of them and is counted like one event.
-    pub(crate) fn on_event(&mut self, c: ConversationId, from: u32, to: u32, text: &[u8]) {
+    pub(crate) fn on_event(&mut self, c: ConversationId, s: u32, text: &[u8]) {
         let Some(watch) = self.watches.find(c) else { return };
-        watch.head = watch.head.max(to);
+        watch.head = watch.head.max(s);
         let count = watch.listeners.len();
         let mut behind = false;
         for at in 0..count {
             let listener = self.watches.find(c).expect("found above").listeners[at];
-            if listener.told >= to {
+            if listener.told >= s {
                 continue;
             }
-            if listener.told + 1 >= from && self.tell_agent(listener.session, c, to, text) {
-                self.watches.find(c).expect("found above").listeners[at].told = to;
+            if listener.told + 1 == s && self.tell_agent(listener.session, c, s, text) {
+                self.watches.find(c).expect("found above").listeners[at].told = s;
             } else {
                 self.sessions.at(listener.session).behind = true;
                 behind = true;
@@ -363,12 +361,12 @@ impl Shard {
             self.watches.note_behind(c);
         }
         let mut rest = entries;
-        while let Some((first, after)) = rest.split_first_chunk::<12>() {
+        while let Some((first, after)) = rest.split_first_chunk::<8>() {
             let word = |at: usize| u32::from_le_bytes(first[at..at + 4].try_into().expect("four bytes"));
-            let (from, to, size) = (word(0), word(4), word(8) as usize);
+            let (s, size) = (word(0), word(4) as usize);
             let (text, after) = after.split_at(size);
             rest = after;
-            self.on_event(c, from, to, text);
+            self.on_event(c, s, text);
         }
     }
 

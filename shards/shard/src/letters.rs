@@ -105,7 +105,7 @@ impl Shard {
                 self.on_assign_result(c, agent, request, asked, result);
             }
             Letter::Event { c, s, push } => {
-                self.on_event(c, s, s, &push);
+                self.on_event(c, s, &push);
                 self.spent(from, push);
             }
             Letter::Hint { c, push } => {

@@ -123,7 +123,7 @@ impl Shard {
                 continue;
             }
             if to == self.me() {
-                self.on_event(c, s, s, &text);
+                self.on_event(c, s, &text);
             } else if self.post.has_room(to) && self.homes.heads(ix).behind & (1 << to) == 0 {
                 let mut push = self.pool.take();
                 push.extend_from_slice(&text);
@@ -368,11 +368,10 @@ impl Shard {
         for s in since.saturating_add(1)..=last {
             let at = entries.len();
             entries.extend_from_slice(&s.to_le_bytes());
-            entries.extend_from_slice(&s.to_le_bytes());
             entries.extend_from_slice(&[0; 4]);
             self.write_event(&mut entries, Audience::Agent, ix, s);
-            let size = (entries.len() - at - 12) as u32;
-            entries[at + 8..at + 12].copy_from_slice(&size.to_le_bytes());
+            let size = (entries.len() - at - 8) as u32;
+            entries[at + 4..at + 8].copy_from_slice(&size.to_le_bytes());
             if entries.len() > PAGE_BYTES_MAX {
                 break;
             }

@@ -516,8 +516,9 @@ impl Client {
     }
 
     fn on_lost(&mut self, envelope: &Value) {
-        // It stands where events would have stood, and counts like one.
-        self.p += 1;
+        // It stands where events would have stood, and counts like all of them.
+        let number = |name: &str| envelope["d"][name].as_u64().unwrap_or(0);
+        self.p += (number("to") + 1).saturating_sub(number("from"));
         if self.world.manners.level == "disk" {
             self.complain(format!("history is lost: {envelope}"));
         }
