@@ -156,13 +156,12 @@ impl Log {
 
     /// Begins to write a superblock: half of the copies, a flush, the other half, a flush.
     ///
-    /// One that moves the begin of a replay makes what lies before it unreachable, and a seal says that all is there. So what it relies on, the snapshots behind, must be on the disk first,
-    /// at level memory too: else a power cut there takes even what was acknowledged long ago, at level disk perhaps.
+    /// What it relies on is flushed before, at level memory too.
     pub(crate) fn write_superblock(&mut self, ring: &mut Ring<'_>, superblock: &Superblock) {
         assert!(self.flight.is_none(), "one write is in flight for each shard");
-        let before = match superblock.replay_from == self.replay_from && superblock.clean_end.is_none() {
-            true => Vec::new(),
-            false => self.unflushed.drain(..).map(|(_, file)| file).collect(),
+        let before = match superblock.relies_on_the_log(self.replay_from) {
+            true => self.unflushed.drain(..).map(|(_, file)| file).collect(),
+            false => Vec::new(),
         };
         self.replay_from = superblock.replay_from;
         self.flight = Some(Flight::Superblock { before, halves: superblock.halves(), half: 0 });

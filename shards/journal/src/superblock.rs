@@ -176,6 +176,16 @@ impl Superblock {
         Superblock { counter: self.counter + 1, clean_end: Some(end), ..self.clone() }
     }
 
+    /// Whether all blocks written so far must be flushed before this superblock is written, at level memory too. The superblock before it begins a replay
+    /// at `before`.
+    ///
+    /// One that moves the begin of a replay makes what lies before it unreachable, and a seal says that all is there. Without what it relies on, the
+    /// snapshots behind, a power cut would take even what was acknowledged long ago, at level disk perhaps.
+    pub fn relies_on_the_log(&self, before: LogOffset) -> bool {
+        let moves = self.replay_from != before && !plant::is("checkpoint-before-flush");
+        moves || self.clean_end.is_some()
+    }
+
     /// What every block of the boot in this superblock carries.
     pub fn identity(&self) -> Identity {
         Identity {

@@ -129,7 +129,7 @@ impl Plan {
                 },
                 align: chance.weighted(&[(70, 512), (30, 4096)]),
             },
-            segment_count_max: chance.weighted(&[(12, 1), (10, 2), (78, 64)]),
+            segment_count_max: chance.weighted(&[(12, 1), (10, 2), (78, 256)]),
             level,
             hot_bytes_max: chance.weighted(&[(8, 4 << 10), (8, 24 << 10), (84, 8 << 20)]),
             session_count_max: chance.weighted(&[(6, 5), (94, 1000)]),

@@ -374,7 +374,9 @@ impl World {
     fn calm(&mut self) {
         self.begin_phase(Phase::Settling);
         let plan = &mut self.plan;
-        self.roomy = plan.segment_count_max >= 64
+        // A journal that is half full may be full before everything is said, and only a restart gives it more.
+        let is_filling = |disk: &Disk| disk.segment_count() * 2 > plan.segment_count_max as usize;
+        self.roomy = !self.disks.iter().any(is_filling)
             && plan.hot_bytes_max >= 8 << 20
             && plan.session_count_max >= 1000
             && plan.table_size >= 64;
