@@ -255,3 +255,40 @@ fn nobody_is_rung_who_is_awake_and_one_sleep_is_rung_once() {
     sleeper.awake();
     assert!(!doorbell.ring(|| unreachable!("it is awake again")));
 }
+
+/// Each request keeps a place for its answer: the asker gives back the room of answers before it asks again. So room that is looked at after requests were
+/// counted holds an answer to each of them. Looked at before, it may not: then the assertion fails within a few thousand rounds.
+#[test]
+fn room_looked_at_after_requests_were_counted_holds_an_answer_to_each() {
+    const PLACES: usize = 4;
+    const REQUESTS: usize = 300_000;
+    let (mut requests, mut asked) = mailbox::<usize>(PLACES);
+    let (mut answers, mut answered) = mailbox::<usize>(PLACES);
+    let asker = thread::spawn(move || {
+        let (mut next, mut unanswered) = (0, 0);
+        while next < REQUESTS || unanswered > 0 {
+            unanswered -= answered.drain(|_| {});
+            while next < REQUESTS && unanswered < PLACES {
+                requests.push(next);
+                next += 1;
+                unanswered += 1;
+            }
+            if requests.flush() == 0 {
+                thread::yield_now();
+            }
+        }
+    });
+    let mut done = 0;
+    while done < REQUESTS {
+        let count = asked.len();
+        // Time for the asker between the two looks.
+        thread::yield_now();
+        let room = answers.room();
+        assert!(room >= count, "{count} requests and room for {room} answers, after {done}");
+        done += asked.drain_at_most(count, |request| answers.push(request));
+        if answers.flush() == 0 {
+            thread::yield_now();
+        }
+    }
+    asker.join().expect("the asker is done");
+}

@@ -143,6 +143,10 @@ impl Shard {
         };
         let (ix, is_repeated) = match self.start_conversation(&started, is_over) {
             Ok(found) => found,
+            // What it conflicts with must stand first.
+            Err(code @ ErrorCode::IdConflict) => {
+                return self.due(Due::Refuse { to: Asker::Visitor, ask, code });
+            }
             Err(code) => return self.refuse(Asker::Visitor, ask, code),
         };
         let told = self.homes.heads(ix).vs;
