@@ -95,6 +95,34 @@ impl Disk {
         self.mount()
     }
 
+    /// Where a file of it lies on the device, in bytes.
+    ///
+    /// # Errors
+    /// If the file system does not say.
+    pub fn places(&self, file: &Path) -> io::Result<Vec<std::ops::Range<u64>>> {
+        const FIBMAP: libc::c_ulong = 1;
+        const FIGETBSZ: libc::c_ulong = 2;
+        let file = File::open(file)?;
+        let mut size: libc::c_int = 0;
+        // SAFETY: the call writes one int through the pointer, which lives longer than the call.
+        if unsafe { libc::ioctl(file.as_raw_fd(), FIGETBSZ, &raw mut size) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let size = size as u64;
+        let mut places = Vec::new();
+        for block in 0..file.metadata()?.len().div_ceil(size) {
+            let mut number = block as libc::c_int;
+            // SAFETY: the call reads and writes one int through the pointer, which lives longer than the call.
+            if unsafe { libc::ioctl(file.as_raw_fd(), FIBMAP, &raw mut number) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            if number > 0 {
+                places.push(number as u64 * size..(number as u64 + 1) * size);
+            }
+        }
+        Ok(places)
+    }
+
     /// The power is cut: nothing more reaches the device, and what was not flushed is gone after the next mount.
     ///
     /// # Errors
@@ -189,6 +217,14 @@ impl Drop for Disk {
 fn attach(image: &Path) -> io::Result<String> {
     let found = run(Command::new("losetup").args(["--find", "--show"]).arg(image))?;
     Ok(String::from_utf8_lossy(&found.stdout).trim().to_owned())
+}
+
+/// Everything that the kernel holds of files and need not write is forgotten: the next read asks the device.
+///
+/// # Errors
+/// If this is not root.
+pub fn drop_caches() -> io::Result<()> {
+    std::fs::write("/proc/sys/vm/drop_caches", "3")
 }
 
 /// Everything written so far reaches the device of this file system.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
@@ -55,6 +56,8 @@ struct Cache {
     /// Says yes to a flush and flushes nothing.
     deaf: bool,
     fault: Option<Fault>,
+    /// Places to which nothing can be written.
+    bad: Vec<Range<u64>>,
     flushes: u64,
 }
 
@@ -83,6 +86,7 @@ impl Volatile {
             off: false,
             deaf: false,
             fault: None,
+            bad: Vec::new(),
             flushes: 0,
         };
         let cache = Arc::new(Mutex::new(cache));
@@ -137,9 +141,16 @@ impl Volatile {
         self.lock().fault = Some(fault);
     }
 
+    /// From now on nothing can be written to these places, in bytes; everything else works.
+    pub fn fail_at(&self, bad: Vec<Range<u64>>) {
+        self.lock().bad = bad;
+    }
+
     /// It works again.
     pub fn mend(&self) {
-        self.lock().fault = None;
+        let mut cache = self.lock();
+        cache.fault = None;
+        cache.bad.clear();
     }
 
     /// Flushes that have reached the device.
@@ -180,8 +191,12 @@ impl Cache {
         if self.off || matches!(self.fault, Some(Fault::Write | Fault::Both)) {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
-        if offset + bytes.len() as u64 > self.size {
+        let end = offset + bytes.len() as u64;
+        if end > self.size {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        if self.bad.iter().any(|bad| bad.start < end && offset < bad.end) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
         }
         let mut at = offset;
         let mut left = bytes;
@@ -378,6 +393,7 @@ mod tests {
             off: false,
             deaf: false,
             fault: None,
+            bad: Vec::new(),
             flushes: 0,
         };
         let volatile = Volatile { file: path.clone(), cache: Arc::new(Mutex::new(cache)) };

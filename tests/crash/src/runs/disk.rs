@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crash::chance::Chance;
-use crash::mount::Disk;
+use crash::mount::{self, Disk};
 use crash::readback::Reader;
 use crash::rig::Rig;
 use crash::server::{Plan, Server};
@@ -44,6 +44,7 @@ pub(crate) async fn run(common: Common, only: &str) -> Result<Tally, String> {
     test!("failing flush", failing_flush);
     test!("failing write", failing_write);
     test!("failing device", failing_device);
+    test!("mended in place", mended_in_place);
     test!("read-only disk", read_only);
     test!("second server", second_server);
     test!("SIGTERM under load", sigterm);
@@ -224,6 +225,57 @@ async fn failing(common: &Common, mut plan: Plan, fault: Fault) -> Result<String
     let outcome = finish(rig, format!("fenced after {}", told.join(" and "))).await;
     drop(disk);
     outcome
+}
+
+/// The places where the journal lies fail, and work again before the next start; nothing is mounted anew. After such a write-back Linux keeps the pages and
+/// calls them clean: they read back right, and the device does not have them. Who believes them tells what is gone after the next loss of memory.
+async fn mended_in_place(common: &Common, mut plan: Plan) -> Result<String, String> {
+    let work_dir = plan.work_dir.clone();
+    let said = |error: std::io::Error| error.to_string();
+    let device = Volatile::new(&work_dir.join("image"), 256, &work_dir.join("device")).map_err(said)?;
+    let disk = Disk::on(device.file(), &work_dir.join("disk")).map_err(said)?;
+    plan.data_dir = disk.point().join("data");
+    plan.settings = "[storage]\nsync = \"buffered\"\n".to_owned();
+    let data_dir = plan.data_dir.clone();
+    let mut rig = begin(common, plan).await?;
+    for _ in 0..3 {
+        rig.talk(Duration::from_secs(1)).await?;
+        let mut places = Vec::new();
+        for segment in segments(&data_dir) {
+            places.extend(disk.places(&segment).map_err(said)?);
+        }
+        device.fail_at(places);
+        let ended = rig.server.wait(Duration::from_secs(30)).await;
+        let status = ended.map_err(|error| format!("{error}\n{}", rig.server.log_tail()))?;
+        if status.code() != Some(FENCED) {
+            return Err(format!("ended with {status} and not {FENCED}\n{}", rig.server.log_tail()));
+        }
+        device.mend();
+        rig.start().await?;
+        acked_again(&mut rig, Duration::from_secs(30)).await?;
+        rig.server.kill().map_err(said)?;
+        mount::drop_caches().map_err(said)?;
+        rig.start().await?;
+    }
+    let outcome = finish(rig, "3 times fenced, mended in place, and without memory of it".to_owned()).await;
+    drop(disk);
+    outcome
+}
+
+fn segments(dir: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut left = vec![dir.to_owned()];
+    while let Some(dir) = left.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            match path.is_dir() {
+                true => left.push(path),
+                false if path.extension().is_some_and(|extension| extension == "seg") => found.push(path),
+                false => {}
+            }
+        }
+    }
+    found
 }
 
 fn heal(disk: &mut Disk) -> Result<(), String> {
