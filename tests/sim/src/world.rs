@@ -376,7 +376,8 @@ impl World {
         let plan = &mut self.plan;
         // A journal that is half full may be full before everything is said, and only a restart gives it more.
         let is_filling = |disk: &Disk| disk.segment_count() * 2 > plan.segment_count_max as usize;
-        self.roomy = !self.disks.iter().any(is_filling)
+        self.roomy = plan.segment_count_max >= 64
+            && !self.disks.iter().any(is_filling)
             && plan.hot_bytes_max >= 8 << 20
             && plan.session_count_max >= 1000
             && plan.table_size >= 64;
