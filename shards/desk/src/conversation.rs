@@ -96,6 +96,14 @@ impl About {
     const NONE: About = About { block: Block::NONE, name_size: 0, page_size: 0, locale_size: 0 };
     const FIXED_SIZE: usize = 32;
 
+    /// Device and `cid` of the start, as they are kept.
+    fn key(device: u128, cid: u128) -> [u8; Self::FIXED_SIZE] {
+        let mut key = [0; Self::FIXED_SIZE];
+        key[..16].copy_from_slice(&device.to_le_bytes());
+        key[16..].copy_from_slice(&cid.to_le_bytes());
+        key
+    }
+
     fn size(self) -> usize {
         Self::FIXED_SIZE
             + usize::from(self.name_size)

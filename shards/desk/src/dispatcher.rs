@@ -91,6 +91,15 @@ impl Known {
         }
     }
 
+    /// An agent refused it, or its home refused it to him: he is not asked again in this round, which lasts longer.
+    fn refuse(&mut self, agent: AgentId, round_ends_ms: u64) {
+        // A home may refuse it to one who has refused it himself, or to one more than a round asks.
+        if self.refused.len() < REFUSALS_PER_ROUND && !self.refused.contains(&agent) {
+            self.refused.push(agent);
+        }
+        self.round_ends_ms = round_ends_ms;
+    }
+
     fn owner(&self) -> Option<AgentId> {
         match self.row.status {
             Status::Open => self.row.owner,

@@ -290,12 +290,10 @@ impl Shard {
             Answer::Text(text) => {
                 if let Some(door) = socket {
                     // One frame may ask for two hundred pages; a peer that does not read them is not to fill the memory.
-                    if self.is_full(door) && ask.re.is_none() {
-                        self.ask_again(ask.session);
-                    } else if self.is_full(door) {
-                        self.reply_error(door, ask.re, ErrorCode::Overloaded, "", Some(200));
-                    } else {
-                        self.push(door, |out| out.extend_from_slice(&text));
+                    match (self.is_full(door), ask.re) {
+                        (false, _) => self.push(door, |out| out.extend_from_slice(&text)),
+                        (true, None) => self.ask_again(ask.session),
+                        (true, re) => self.reply_error(door, re, ErrorCode::Overloaded, "", Some(200)),
                     }
                 }
                 self.pool.give(text);

@@ -8,7 +8,7 @@ use desk::id::{AgentId, ConversationId, Slot};
 use desk::pages::Pages;
 use desk::record::{Assigned, Closed, Message, Record, Reopened};
 use desk::request::ErrorCode;
-use mail::{Ask, Expect, Stored};
+use mail::{Ask, Expect, SaidBy, Stored};
 
 use crate::due::{Asker, Due};
 use crate::plant;
@@ -169,6 +169,22 @@ pub(crate) struct Word<'a> {
     pub(crate) names: bool,
     /// It came too fast: answered if it was stored before, and refused otherwise.
     pub(crate) is_over: bool,
+}
+
+impl<'a> Word<'a> {
+    /// A visitor's, without a body.
+    pub(crate) fn of_visitor(ask: Ask, device: u128, cid: u128, is_over: bool) -> Word<'a> {
+        Word::bare(Asker::Visitor, ask, Speaker::Visitor, device, cid, is_over)
+    }
+
+    /// An agent's, through his door on shard `from`, without a body.
+    pub(crate) fn of_agent(from: u16, ask: Ask, by: SaidBy, is_over: bool) -> Word<'a> {
+        Word::bare(Asker::Door(from), ask, Speaker::Agent(by.agent), by.device, by.cid, is_over)
+    }
+
+    fn bare(to: Asker, ask: Ask, who: Speaker, device: u128, cid: u128, is_over: bool) -> Word<'a> {
+        Word { to, ask, who, device, cid, note: false, body_hash: 0, body: "", names: false, is_over }
+    }
 }
 
 pub(crate) fn code_of(refusal: Refusal) -> ErrorCode {

@@ -1,6 +1,5 @@
 //! Letters from other shards, and from this one to itself.
 
-use desk::conversation::Who as Speaker;
 use desk::encode::Party;
 use desk::request::ErrorCode;
 use mail::{Answer, Letter};
@@ -48,17 +47,11 @@ impl Shard {
                     None => self.answer(from, ask, Answer::Refused(ErrorCode::NotFound)),
                     Some(ix) => {
                         let word = Word {
-                            to: Asker::Door(from),
-                            ask,
-                            who: Speaker::Agent(by.agent),
-                            device: by.device,
-                            cid: by.cid,
                             note,
                             body_hash,
                             body: core::str::from_utf8(&body)
                                 .expect("a door posts the text of a parsed request"),
-                            names: false,
-                            is_over,
+                            ..Word::of_agent(from, ask, by, is_over)
                         };
                         self.say(ix, &word);
                     }
@@ -67,21 +60,7 @@ impl Shard {
             }
             Letter::Close { ask, c, by, is_over } => match self.homes.convs.find(c) {
                 None => self.answer(from, ask, Answer::Refused(ErrorCode::NotFound)),
-                Some(ix) => {
-                    let word = Word {
-                        to: Asker::Door(from),
-                        ask,
-                        who: Speaker::Agent(by.agent),
-                        device: by.device,
-                        cid: by.cid,
-                        note: false,
-                        body_hash: 0,
-                        body: "",
-                        names: false,
-                        is_over,
-                    };
-                    self.close_conversation(ix, &word);
-                }
+                Some(ix) => self.close_conversation(ix, &Word::of_agent(from, ask, by, is_over)),
             },
             Letter::Listen { ask, c, since, epoch, limit } => {
                 let since = self.trusted(since, epoch);

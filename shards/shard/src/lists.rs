@@ -409,8 +409,8 @@ impl Shard {
         encode::list_begin(&mut text, ask.re, scope);
         let (total, next) = match scope {
             Scope::Queue => {
-                let rows = dispatcher.rows_waiting(after);
-                let first = dispatcher.rows_waiting(after).next().and_then(|row| dispatcher.position(row.c));
+                let mut rows = dispatcher.rows_waiting(after).peekable();
+                let first = rows.peek().and_then(|row| dispatcher.position(row.c));
                 let key = |row: &Row| RowKey { ticket: row.ticket.unwrap_or(0), c: row.c };
                 (dispatcher.totals().waiting, write_rows(&mut text, rows, first, key))
             }
@@ -522,8 +522,7 @@ impl Shard {
     /// A row or a list did not fit: the lists are asked for when the socket takes more.
     pub(crate) fn ask_again(&mut self, index: u32) {
         let Who::Agent(side) = &mut self.sessions.at(index).who else { unreachable!("agents only") };
-        side.ask_queue |= side.sub_queue;
-        side.ask_mine |= side.sub_mine;
+        side.ask_again();
         self.sessions.at(index).behind = true;
     }
 
@@ -531,8 +530,7 @@ impl Shard {
         for at in 0..self.sessions.agents().len() {
             let index = self.sessions.agents()[at];
             let Who::Agent(side) = &mut self.sessions.at(index).who else { unreachable!("agents only") };
-            side.ask_queue |= side.sub_queue;
-            side.ask_mine |= side.sub_mine;
+            side.ask_again();
             self.want_telling(index);
         }
     }

@@ -70,6 +70,14 @@ impl AgentSide {
     }
 }
 
+impl AgentSide {
+    /// The lists that it subscribed to are wanted anew.
+    pub(crate) fn ask_again(&mut self) {
+        self.ask_queue |= self.sub_queue;
+        self.ask_mine |= self.sub_mine;
+    }
+}
+
 /// Who it is.
 pub(crate) enum Who {
     Visitor(VisitorSide),

@@ -1,6 +1,6 @@
 //! What a visitor may ask for. His socket is at his conversation's home, so nothing here crosses shards.
 
-use desk::conversation::{ConvIx, Who as Speaker};
+use desk::conversation::ConvIx;
 use desk::encode::{self, Audience, AuthorKind, Party};
 use desk::id::{ConversationId, VisitorId};
 use desk::record::Started;
@@ -32,35 +32,16 @@ impl Shard {
                 };
                 let is_over = self.is_too_fast(index);
                 let word = Word {
-                    to: Asker::Visitor,
-                    ask,
-                    who: Speaker::Visitor,
-                    device,
-                    cid: fingerprint(send.cid),
-                    note: false,
                     body_hash: body_hash(&["text", send.body]),
                     body: send.body,
-                    names: false,
-                    is_over,
+                    ..Word::of_visitor(ask, device, fingerprint(send.cid), is_over)
                 };
                 self.say(ix, &word);
             }
             Op::Close { c, cid } => {
                 let Some(ix) = self.visitors_own(index, c) else { return self.refuse_not_found(index, re) };
                 let is_over = self.is_too_fast(index);
-                let word = Word {
-                    to: Asker::Visitor,
-                    ask,
-                    who: Speaker::Visitor,
-                    device,
-                    cid: fingerprint(cid),
-                    note: false,
-                    body_hash: 0,
-                    body: "",
-                    names: false,
-                    is_over,
-                };
-                self.close_conversation(ix, &word);
+                self.close_conversation(ix, &Word::of_visitor(ask, device, fingerprint(cid), is_over));
             }
             Op::Sync(sync) => {
                 if !self.may_ask(index, re) {
@@ -161,16 +142,10 @@ impl Shard {
         match start.first {
             Some(first) => {
                 let word = Word {
-                    to: Asker::Visitor,
-                    ask,
-                    who: Speaker::Visitor,
-                    device,
-                    cid: fingerprint(first.cid),
-                    note: false,
                     body_hash: body_hash(&["text", first.body]),
                     body: first.body,
                     names: true,
-                    is_over,
+                    ..Word::of_visitor(ask, device, fingerprint(first.cid), is_over)
                 };
                 self.say(ix, &word);
             }

@@ -317,8 +317,7 @@ impl Conversations {
         about.block = self.store.take(about.size());
         let mut rest = self.store.bytes_mut(about.block, about.size());
         for part in [
-            &started.device.to_le_bytes()[..],
-            &started.cid.to_le_bytes(),
+            &About::key(started.device, started.cid)[..],
             started.name.as_bytes(),
             started.page.as_bytes(),
             started.locale.as_bytes(),

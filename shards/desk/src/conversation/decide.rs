@@ -4,7 +4,7 @@
 
 use super::devices::VISITOR_DEVICES_MAX;
 use super::events::{self, EVENTS_MAX, HEAD_SIZE, Head, What};
-use super::{AGENTS_MAX, ConvIx, Conversation, Conversations, DEVICES_MAX, ROW_SIZE, Status, devices};
+use super::{AGENTS_MAX, About, ConvIx, Conversation, Conversations, DEVICES_MAX, ROW_SIZE, Status, devices};
 use crate::id::{AgentId, VisitorId};
 use crate::plant;
 use crate::store::{SLAB_SIZE, rounded};
@@ -264,7 +264,7 @@ impl Conversations {
     /// Whether it was begun by this very `start`.
     fn began_with(&self, ix: ConvIx, device: u128, cid: u128) -> bool {
         let about = self.conversation(ix).about;
-        !about.block.is_none() && self.store.bytes(about.block, 32) == about_key(device, cid)
+        !about.block.is_none() && self.store.bytes(about.block, About::FIXED_SIZE) == About::key(device, cid)
     }
 
     /// The `cid` of the `start` that made it is no other thing's.
@@ -323,14 +323,6 @@ impl Conversations {
         }
         Ok(())
     }
-}
-
-/// Device and `cid` of a start, as they are kept.
-fn about_key(device: u128, cid: u128) -> [u8; 32] {
-    let mut key = [0; 32];
-    key[..16].copy_from_slice(&device.to_le_bytes());
-    key[16..].copy_from_slice(&cid.to_le_bytes());
-    key
 }
 
 fn next_numbers(conversation: &Conversation, what: What) -> (u32, u32) {

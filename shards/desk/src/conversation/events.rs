@@ -328,7 +328,8 @@ impl Conversations {
         Author { kind: AuthorKind::System, id: 0, name: "" }
     }
 
-    /// The name of an agent as his first assignment here told it, if that is not later than event `s`; else empty. What is told under a number never changes, so a note before the first assignment has no name.
+    /// The name of an agent as his first assignment here told it, if that is not later than event `s`; else empty. What is told under a number never
+    /// changes, so a note before the first assignment has no name.
     fn name_at(&self, ix: ConvIx, agent: AgentId, s: u32) -> &str {
         let conversation = self.conversation(ix);
         find_agent(conversation, &self.store, agent.bits())

@@ -72,8 +72,7 @@ impl Dispatcher {
         };
         known.hold = Hold::None;
         if let Some(now_ms) = refused_ms {
-            known.refused.push(agent);
-            known.round_ends_ms = now_ms.saturating_add(u64::from(self.offer_ttl_ms));
+            known.refuse(agent, now_ms.saturating_add(u64::from(self.offer_ttl_ms)));
         }
         self.timers.remove(&(ends_ms, c));
         self.offered -= 1;
@@ -214,10 +213,7 @@ impl Dispatcher {
             Ok(_) => self.release(c),
             Err(()) if *unanswered == 0 => {
                 if !is_overtaken {
-                    if known.refused.len() < REFUSALS_PER_ROUND && !known.refused.contains(&agent) {
-                        known.refused.push(agent);
-                    }
-                    known.round_ends_ms = now_ms.saturating_add(u64::from(self.offer_ttl_ms));
+                    known.refuse(agent, now_ms.saturating_add(u64::from(self.offer_ttl_ms)));
                 }
                 self.release(c);
             }
