@@ -23,16 +23,8 @@ fn sealed() -> (Vec<Disk>, Vec<String>) {
     node.say(agent, r#"{"id":2,"op":"avail","d":{"state":"online","cap":500}}"#);
     let mut conversations = Vec::new();
     for number in 0..VISITORS {
-        let visitor = node.visitor(number as u16 % 2);
-        node.say(
-            visitor,
-            &format!(
-                r#"{{"id":1,"op":"auth","d":{{"device":"device-of-visitor-{number}"}}}}
-{{"id":2,"op":"start","d":{{"cid":"start-cid-0000000000","name":"Vera","first":{{"cid":"first-cid-0000000000","type":"text","body":"hello"}}}}}}"#
-            ),
-        );
-        let heard = node.heard(visitor);
-        let c = field(heard.iter().find(|text| text.contains("\"re\":2")).expect("started"), "c").to_owned();
+        let device = format!("device-of-visitor-{number}");
+        let (visitor, _, c) = node.begin(number as u16 % 2, &device, "hello");
         node.advance(200);
         node.say(
             agent,

@@ -15,16 +15,7 @@ fn damaged(shard_count: u16) -> (Vec<Disk>, String, String) {
     let geometry = Geometry { segment_size: 1 << 20, align: 512 };
     let disks = (0..shard_count).map(|shard| Disk::new(shard, shard_count, geometry)).collect();
     let mut node = Node::on(disks, NoProbe);
-    let visitor = node.visitor(0);
-    node.say(
-        visitor,
-        r#"{"id":1,"op":"auth","d":{"device":"device-of-visitor"}}
-{"id":2,"op":"start","d":{"cid":"start-cid-0000000001","first":{"cid":"first-cid-0000000001","type":"text","body":"word-0001"}}}"#,
-    );
-    let heard = node.heard(visitor);
-    let answer =
-        |re: u32| heard.iter().find(|text| text.contains(&format!("\"re\":{re}"))).expect("an answer");
-    let (token, c) = (field(answer(1), "token").to_owned(), field(answer(2), "c").to_owned());
+    let (visitor, token, c) = node.begin(0, "device-of-visitor", "word-0001");
     for at in 2..=COUNT {
         node.say(visitor, &format!(r#"{{"id":9,"op":"send","d":{{"c":"{c}","cid":"v-cid-00000000000{at:04}","type":"text","body":"word-{at:04}"}}}}
 {{"op":"ack","d":{{"p":{at}}}}}"#));

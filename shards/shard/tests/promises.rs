@@ -41,17 +41,7 @@ fn send(c: &str, re: u32, cid: &str, body: &str) -> String {
 
 /// A visitor at shard 0 who has begun a conversation.
 fn visitor(node: &mut Node<NoProbe>, number: u32) -> (usize, String, String) {
-    let visitor = node.visitor(0);
-    node.say(
-        visitor,
-        &format!(
-            r#"{{"id":1,"op":"auth","d":{{"device":"device-of-visitor-{number}"}}}}
-{{"id":2,"op":"start","d":{{"cid":"start-cid-0000000001","name":"Vera","first":{{"cid":"first-cid-0000000001","type":"text","body":"hello"}}}}}}"#
-        ),
-    );
-    let heard = node.heard(visitor);
-    let find = |re: &str| heard.iter().find(|text| text.contains(re)).expect("an answer");
-    let (token, c) = (field(find("\"re\":1"), "token").to_owned(), field(find("\"re\":2"), "c").to_owned());
+    let (visitor, token, c) = node.begin(0, &format!("device-of-visitor-{number}"), "hello");
     (visitor, c, token)
 }
 

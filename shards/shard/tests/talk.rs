@@ -262,16 +262,7 @@ fn sessions_with_nothing_to_resume_do_not_outlive_their_sockets() {
 #[test]
 fn one_visitor_keeps_a_few_sessions_and_the_oldest_go_first() {
     let mut node = Node::new(1, NoProbe);
-    let first = node.visitor(0);
-    node.say(
-        first,
-        r#"{"id":1,"op":"auth","d":{"device":"device-of-visitor"}}
-{"id":2,"op":"start","d":{"cid":"start-cid-0000000001","first":{"cid":"first-cid-0000000001","type":"text","body":"hello"}}}"#,
-    );
-    let heard = node.heard(first);
-    let ready = heard.iter().find(|text| text.contains("\"re\":1")).expect("ready");
-    let token = field(ready, "token").to_owned();
-    let c = field(heard.iter().find(|text| text.contains("\"re\":2")).expect("started"), "c").to_owned();
+    let (_, token, c) = node.begin(0, "device-of-visitor", "hello");
     for at in 0..40 {
         let client = node.visitor(0);
         node.say(client, &format!(

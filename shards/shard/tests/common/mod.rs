@@ -413,6 +413,22 @@ impl<P: Probe> Node<P> {
         self.connect(shard, &path)
     }
 
+    /// A visitor who has begun a conversation with a word; his token, and its id.
+    pub fn begin(&mut self, shard: u16, device: &str, word: &str) -> (usize, String, String) {
+        let visitor = self.visitor(shard);
+        self.say(
+            visitor,
+            &format!(
+                r#"{{"id":1,"op":"auth","d":{{"device":"{device}"}}}}
+{{"id":2,"op":"start","d":{{"cid":"start-cid-0000000001","name":"Vera","first":{{"cid":"first-cid-0000000001","type":"text","body":"{word}"}}}}}}"#
+            ),
+        );
+        let heard = self.heard(visitor);
+        let answer = |re: &str| heard.iter().find(|text| text.contains(re)).expect("an answer");
+        let (ready, started) = (answer("\"re\":1,"), answer("\"re\":2,"));
+        (visitor, field(ready, "token").to_owned(), field(started, "c").to_owned())
+    }
+
     pub fn ticket(&self) -> String {
         let ticket =
             Ticket { agent: self.agent, role: Role::Agent, session_epoch: 1, expires_at_s: T0 / 1000 + 3600 };
