@@ -276,9 +276,10 @@ pub(crate) async fn work(run: Rc<Run>) -> Result<(), String> {
 }
 
 /// Visitors leave, one after the other at fixed times, and each is followed by a new one.
-async fn churn(run: Rc<Run>, idle: Rc<RefCell<Vec<Rc<Member>>>>, mut number: u32) {
+/// `first` is the number of the first new one.
+async fn churn(run: Rc<Run>, idle: Rc<RefCell<Vec<Rc<Member>>>>, first: u32) {
     let every = Duration::from_secs_f64(f64::from(run.share.workers) / run.share.scenario.churn);
-    let (mut at, mut due_ns) = (0, run.start_ns.get());
+    let (mut gone, mut due_ns) = (0, run.start_ns.get());
     while !run.is_over() {
         let now = now_ns();
         if now < due_ns {
@@ -286,10 +287,8 @@ async fn churn(run: Rc<Run>, idle: Rc<RefCell<Vec<Rc<Member>>>>, mut number: u32
             continue;
         }
         due_ns += every.as_nanos() as u64;
-        let leaving = {
-            let idle = idle.borrow();
-            Rc::clone(&idle[at % idle.len()])
-        };
+        let place = gone as usize % idle.borrow().len();
+        let leaving = Rc::clone(&idle.borrow()[place]);
         leaving.leaves.set(true);
         leaving.conn.say(Kind::Close, |out| out.extend_from_slice(&1000u16.to_be_bytes()));
         {
@@ -297,12 +296,8 @@ async fn churn(run: Rc<Run>, idle: Rc<RefCell<Vec<Rc<Member>>>>, mut number: u32
             figures.counts.left += 1;
             figures.counts.bytes_out += leaving.conn.said();
         }
-        match open_one(&run, false, number, "came later").await {
-            Ok(member) => {
-                let mut idle = idle.borrow_mut();
-                let place = at % idle.len();
-                idle[place] = member;
-            }
+        match open_one(&run, false, first + gone, "came later").await {
+            Ok(member) => idle.borrow_mut()[place] = member,
             Err(error) => {
                 let mut figures = run.figures.borrow_mut();
                 figures.counts.failed += 1;
@@ -310,8 +305,7 @@ async fn churn(run: Rc<Run>, idle: Rc<RefCell<Vec<Rc<Member>>>>, mut number: u32
                 return;
             }
         }
-        number += 1;
-        at += 1;
+        gone += 1;
     }
 }
 

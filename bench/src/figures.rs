@@ -81,7 +81,7 @@ macro_rules! counts {
 }
 
 counts! {
-    /// Connections that stand, upgraded and (where that applies) logged in.
+    /// Connections that were made, upgraded and (where that applies) logged in.
     connected,
     /// Of them, those that were closed by their own wish.
     left,
@@ -105,6 +105,13 @@ counts! {
     bytes_out,
     /// Bytes received, frames and all.
     bytes_in,
+}
+
+impl Counts {
+    /// Connections that stand now.
+    pub(crate) fn standing(&self) -> u64 {
+        self.connected - self.left
+    }
 }
 
 /// All that a worker has to say.

@@ -79,7 +79,7 @@ impl Second {
         let ticks = (to.all_ticks - from.all_ticks).max(1) as f64;
         Second {
             at_s: (to.at_ns as f64 - start_ns as f64) / 1e9,
-            connected: after.counts.connected - after.counts.left,
+            connected: after.counts.standing(),
             sent: counts.sent as f64 / seconds,
             received: counts.received as f64 / seconds,
             failed: after.counts.failed,
@@ -183,7 +183,7 @@ impl Report {
         let _ = writeln!(
             text,
             "{} connections from {} processes, in {:.1} s; {loop_kind}; {} characters",
-            counts.connected - counts.left,
+            counts.standing(),
             self.workers,
             self.connected_in_ms as f64 / 1000.0,
             scenario.payload

@@ -146,7 +146,7 @@ fn facts(page: &mut String, report: &Report) {
     let counts = &figures.counts;
     let mut facts = vec![
         (
-            grouped(counts.connected - counts.left),
+            grouped(counts.standing()),
             format!("connections, in {:.1} s", report.connected_in_ms as f64 / 1000.0),
         ),
         (grouped(counts.sent), format!("messages of {} characters sent", scenario.payload)),

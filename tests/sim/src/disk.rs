@@ -142,6 +142,13 @@ impl Disk {
         self.flushed_us
     }
 
+    /// The flush in front of a superblock, if it wants one.
+    fn flush_first(&mut self, before_us: Option<u64>) {
+        if let Some(before_us) = before_us {
+            self.flush(before_us);
+        }
+    }
+
     fn flush(&mut self, before_us: u64) {
         for file in &mut self.files {
             file.unflushed.clear();
@@ -200,9 +207,7 @@ impl Disk {
                 true
             }
             Flight::Superblock { halves, done, flush_us } => {
-                if let Some(before_us) = flush_us {
-                    self.flush(before_us);
-                }
+                self.flush_first(flush_us);
                 let (at, bytes) = &halves[done];
                 self.superblock[*at as usize..*at as usize + bytes.len()].copy_from_slice(bytes);
                 if done == 0 {
@@ -328,9 +333,7 @@ impl Disk {
             // It had not even flushed.
             Some(Flight::Superblock { flush_us: Some(_), .. }) if chance.percent(30) => {}
             Some(Flight::Superblock { halves, done, flush_us }) => {
-                if let Some(before_us) = flush_us {
-                    self.flush(before_us);
-                }
+                self.flush_first(flush_us);
                 let (at, bytes) = &halves[done];
                 let landed = Landed::choose(bytes.len() / SECTOR, chance);
                 for (index, sector) in bytes.chunks(SECTOR).enumerate() {

@@ -241,7 +241,8 @@ async fn mended_in_place(common: &Common, mut plan: Plan) -> Result<String, Stri
     for _ in 0..3 {
         rig.talk(Duration::from_secs(1)).await?;
         let mut places = Vec::new();
-        for segment in segments(&data_dir) {
+        let is_segment = |path: &Path| path.extension().is_some_and(|extension| extension == "seg");
+        for segment in surgery::find(&data_dir, &is_segment) {
             places.extend(disk.places(&segment).map_err(said)?);
         }
         device.fail_at(places);
@@ -260,22 +261,6 @@ async fn mended_in_place(common: &Common, mut plan: Plan) -> Result<String, Stri
     let outcome = finish(rig, "3 times fenced, mended in place, and without memory of it".to_owned()).await;
     drop(disk);
     outcome
-}
-
-fn segments(dir: &Path) -> Vec<std::path::PathBuf> {
-    let mut found = Vec::new();
-    let mut left = vec![dir.to_owned()];
-    while let Some(dir) = left.pop() {
-        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-            let path = entry.path();
-            match path.is_dir() {
-                true => left.push(path),
-                false if path.extension().is_some_and(|extension| extension == "seg") => found.push(path),
-                false => {}
-            }
-        }
-    }
-    found
 }
 
 fn heal(disk: &mut Disk) -> Result<(), String> {

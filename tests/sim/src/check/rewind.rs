@@ -36,8 +36,7 @@ impl Checker {
             stream.acks.iter().rev().find(|&(_, &intent)| {
                 self.intents[intent].acked_us.is_some_and(|acked_us| acked_us < safe_us)
             });
-        let number = |found: Option<u32>| found.unwrap_or(0);
-        number(told.map(|(&number, _)| number)).max(number(acked.map(|(&number, _)| number)))
+        told.map_or(0, |(&number, _)| number).max(acked.map_or(0, |(&number, _)| number))
     }
 }
 

@@ -17,11 +17,12 @@ use crate::world::{Event, Phase, World};
 impl World {
     pub(crate) fn start(&mut self) {
         let count = usize::from(self.plan.shard_count);
+        let flushed_us: Vec<u64> = self.disks.iter().map(Disk::flushed_us).collect();
         if self.boots == 0 {
-            self.check.boot(level_text(self.plan.level), self.disks.iter().map(Disk::flushed_us).collect());
+            self.check.boot(level_text(self.plan.level), flushed_us.clone());
         }
         self.boots = self.check.boots.len() as u32;
-        self.check.boot(level_text(self.plan.level), self.disks.iter().map(Disk::flushed_us).collect());
+        self.check.boot(level_text(self.plan.level), flushed_us);
         let table = self.plan.table_size as usize;
         let seats = (0..count)
             .map(|_| Seat {

@@ -155,7 +155,7 @@ fn full_segment(data_dir: &Path) -> Option<PathBuf> {
 }
 
 /// Files below a directory.
-fn find(dir: &Path, wanted: &dyn Fn(&Path) -> bool) -> Vec<PathBuf> {
+pub(super) fn find(dir: &Path, wanted: &dyn Fn(&Path) -> bool) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
