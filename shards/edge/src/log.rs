@@ -13,7 +13,9 @@ use journal::{BlockBuf, FileSlotId, Geometry, LogOffset, Recovered, Superblock};
 use mail::queue::Inbox;
 use shard::{Input, StorageError};
 
-use crate::disk::{DiskError, Doing, Job, Make, Prepared, Preparer, Strategy, open_segment, superblock_path};
+use crate::disk::{
+    self, DiskError, Doing, Job, Make, Prepared, Preparer, Strategy, open_segment, superblock_path,
+};
 use crate::metrics::Counters;
 use crate::ring::{Completion, Ring};
 use crate::sys;
@@ -227,6 +229,10 @@ impl Log {
     ) -> Option<Input<'static>> {
         if completion.result < 0 {
             let error = io::Error::from_raw_os_error(-completion.result);
+            if matches!(&self.flight, Some(Flight::Superblock { before, .. }) if !before.is_empty()) {
+                // The loop waits for this disk: nothing else is left to do but to end the process.
+                disk::note_failed_flush(self.place.shard, &self.place.directory);
+            }
             return self.landed(Err(StorageError::Failed(format!("a flush failed: {error}"))), counters);
         }
         match self.flight.as_mut().expect("a flush was in flight") {
@@ -334,6 +340,7 @@ fn whole(result: i32, size: usize) -> Result<(), StorageError> {
 
 #[cfg(test)]
 mod tests {
+    use journal::Level;
     use mail::queue::mailbox;
     use mail::sleep::sleep_flag;
 
@@ -462,10 +469,16 @@ mod tests {
         // A segment that takes every write and cannot be flushed: the checkpoint does not land.
         with_log("/dev/null", None, |log, ring| {
             log.replay_from = superblock.replay_from;
+            let (level, kernel_boot) = (Level::Memory, [9; 16]);
+            let running = Superblock { level, kernel_boot, boot_id: 1, ..superblock.clone() };
+            disk::create_superblock(&log.place.directory, &running).unwrap();
             assert_eq!(write_block(log, ring), (Ok(()), 1));
             let (result, operations) = write(log, ring, &moved);
             assert!(matches!(result, Err(StorageError::Failed(text)) if text.contains("flush")));
             assert_eq!(operations, 1, "no half was written");
+            let noted = disk::load_superblock(&log.place.directory).unwrap().unwrap().unwrap();
+            assert_eq!(noted.kernel_boot, [0; 16], "the next recovery does not believe the page cache");
+            assert_eq!(noted.replay_from, running.replay_from, "the checkpoint did not land");
         });
     }
 

@@ -18,7 +18,7 @@
 //!  72 start         u64      where that boot began to append
 //!  80 replay_from   u64
 //!  88 clean_end     u64      end of the seal of a clean stop; 0 = running or crashed
-//!  96 kernel_boot   16       boot id of the kernel that boot ran on
+//!  96 kernel_boot   16       boot id of the kernel that boot ran on; zeros: of one whose page cache is not to be believed
 //! 112 history_epoch u64
 //! 120 zeros
 //! 4088 checksum     u64      xxh3-64 of bytes 0..4088
@@ -81,7 +81,7 @@ pub struct Superblock {
     pub replay_from: LogOffset,
     /// The end of the seal, when the last boot stopped cleanly.
     pub clean_end: Option<LogOffset>,
-    /// The boot id of the kernel that the last boot ran on.
+    /// The boot id of the kernel that the last boot ran on; zeros when its page cache is not to be believed ([`Superblock::in_doubt`]).
     pub kernel_boot: [u8; 16],
     /// What an acknowledgement of the last boot meant.
     pub level: Level,
@@ -174,6 +174,20 @@ impl Superblock {
     /// The superblock to write once the seal has landed, with `end` its end.
     pub fn clean_stop(&self, end: LogOffset) -> Self {
         Superblock { counter: self.counter + 1, clean_end: Some(end), ..self.clone() }
+    }
+
+    /// The superblock to write when a flush of blocks has failed that were acknowledged before it, as level memory does. `None` where nothing relied on it.
+    ///
+    /// The kernel calls such pages clean and may forget them, and the next flush says nothing of it. So this boot's kernel is taken for one that is gone:
+    /// the next recovery cuts the log at its first hole and begins another history epoch.
+    pub fn in_doubt(&self) -> Option<Self> {
+        let relied = self.level == Level::Memory && self.boot_id > 0 && self.clean_end.is_none();
+        let kernel_boot = if plant::is("failed-flush-forgotten") { self.kernel_boot } else { [0; 16] };
+        (relied && self.kernel_boot != [0; 16]).then(|| Superblock {
+            counter: self.counter + 1,
+            kernel_boot,
+            ..self.clone()
+        })
     }
 
     /// Whether all blocks written so far must be flushed before this superblock is written, at level memory too. The superblock before it begins a replay

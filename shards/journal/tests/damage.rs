@@ -313,6 +313,34 @@ fn what_a_visitor_says_never_passes_for_a_block() {
     assert_eq!((recovered.damage[0].from, recovered.damage[0].to), (block.offset, block.end));
 }
 
+/// Level memory: a flush failed, and the kernel forgot pages that it called clean. Nothing but the superblock says so: the machine was never off.
+#[test]
+fn after_a_flush_that_failed_the_kernel_is_not_believed() {
+    let mut rig = Rig::new(geometry(512));
+    rig.boot(Level::Memory, [1; 16]);
+    rig.say(text("kept"));
+    rig.commit();
+    rig.say(text("acknowledged, and forgotten"));
+    let forgotten = rig.commit();
+    let (file, at) = rig.file_of(forgotten.offset);
+    file[at..at + 512].fill(0);
+
+    let noted = rig.superblock.in_doubt().expect("words were acknowledged that were not flushed");
+    assert_eq!(noted.in_doubt(), None, "once is enough");
+    rig.superblock = noted;
+    let (recovered, said) = rig.boot(Level::Memory, [1; 16]);
+    assert_eq!((said, recovered.end), (vec![text("kept")], forgotten.offset));
+    assert!(recovered.rewound);
+    assert_eq!(rig.superblock.history_epoch, 2, "numbers that were given out may be given out again");
+
+    // The new boot trusts its kernel again.
+    rig.say(text("new"));
+    rig.commit();
+    rig.boot(Level::Disk, [1; 16]);
+    assert_eq!(rig.superblock.history_epoch, 2);
+    assert_eq!(rig.superblock.in_doubt(), None, "at level disk nothing was acknowledged before its flush");
+}
+
 /// Level memory: blocks behind a hole that was cut must stay dead when a later boot writes up to their start, and
 /// even when that boot's own blocks are damaged later.
 #[test]

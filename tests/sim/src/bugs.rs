@@ -14,6 +14,10 @@ pub const BUGS: &[(&str, &str)] = &[
     ("checkpoint-newer-than-log", "a replay begins behind what it needs"),
     ("checkpoint-before-flush", "at level memory a loss of power takes what a checkpoint relies on"),
     (
+        "failed-flush-forgotten",
+        "at level memory a flush that fails takes what was acknowledged, and nobody is told",
+    ),
+    (
         "flushed-taken-for-gone",
         "after a loss of power at level memory even what had been flushed is given up",
     ),

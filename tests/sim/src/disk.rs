@@ -3,6 +3,7 @@
 //! ```text
 //!   write landed   level disk: durable.   level memory: in the page cache until a flush; each sector may be lost with the power.
 //!   flush          when the files are opened, and before a superblock that relies on what was written (its replay begins elsewhere, or it is a seal)
+//!   flush failed   the page cache is forgotten, and the superblock says so
 //!   in flight      any subset of its 512-byte sectors may have landed; the others keep their old bytes
 //! ```
 //! A file is as long as it says; its bytes are kept only as far as something was written.
@@ -219,9 +220,29 @@ impl Disk {
         }
     }
 
-    /// The write in flight failed: any part of it may have landed.
-    pub(crate) fn fail(&mut self, chance: &mut Chance) {
-        self.tear(chance);
+    /// Whether what is in flight begins with a flush of what was acknowledged before it.
+    pub(crate) fn is_flushing_late(&self) -> bool {
+        self.cached && matches!(self.flight, Some(Flight::Superblock { flush_us: Some(_), .. }))
+    }
+
+    /// The write in flight failed: any part of it may have landed. Returns whether it was a flush of what had been acknowledged before.
+    pub(crate) fn fail(&mut self, chance: &mut Chance) -> bool {
+        if !(self.is_flushing_late() && chance.percent(50)) {
+            self.tear(chance);
+            return false;
+        }
+        // The kernel calls the pages clean; recovery asks the device, which has some of them.
+        self.flight = None;
+        for file in &mut self.files {
+            lose_cached(file, chance);
+        }
+        let superblock = Superblock::decode_best(&self.superblock).expect("one copy holds at any time");
+        if let Some(doubtful) = superblock.in_doubt() {
+            for (at, bytes) in doubtful.halves() {
+                self.superblock[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
+            }
+        }
+        true
     }
 
     /// Begins to make a segment ready. A free file is used again before a new one is made.

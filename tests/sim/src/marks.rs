@@ -73,7 +73,7 @@ marks! {
     Pulled = "door pulled what it missed", Crossed = "message crossed shards",
     Expired = "session expired", AckIgnored = "acknowledgement ignored", Checkpointed = "checkpoint finished a round",
     ReplayMoved = "replay began behind the first segment", Rolled = "journal rolled to another segment",
-    CrashKill = "crash by kill", CrashPower = "crash by loss of power", CrashBoot = "crash during recovery",
+    CrashKill = "crash by kill", CrashPower = "crash by loss of power", FlushFailed = "flush failed of what was acknowledged", CrashBoot = "crash during recovery",
     CrashBootTwice = "crash during recovery, twice in a row", CrashDrain = "crash during a drain", CleanStop = "clean stop",
     Sealed = "recovery found a seal", TornTail = "recovery cut a torn tail", Cut = "recovery cut at a hole",
     Rewound = "history epoch bumped", SegmentReused = "segment file used again", DropCleared = "superblock torn",

@@ -72,19 +72,26 @@ pub struct Files {
     directory: PathBuf,
     /// Flush a file before its first read, as recovery wants it; what is read is then also on the device.
     flush: bool,
+    /// A flush failed: what a killed process left in the page cache is not to be believed.
+    flush_failed: bool,
     open: Vec<(FileSlotId, File)>,
 }
 
 impl Files {
     /// For recovery: each file is flushed before it is read.
     pub(crate) fn to_recover(directory: &Path) -> Files {
-        Files { directory: directory.to_owned(), flush: true, open: Vec::new() }
+        Files { directory: directory.to_owned(), flush: true, flush_failed: false, open: Vec::new() }
     }
 
     /// For followers and for `journal dump|verify`: changes nothing, flushes nothing. Beside a running server only what it reported durable may be
     /// believed.
     pub fn to_read(directory: &Path) -> Files {
-        Files { directory: directory.to_owned(), flush: false, open: Vec::new() }
+        Files { directory: directory.to_owned(), flush: false, flush_failed: false, open: Vec::new() }
+    }
+
+    /// Whether a flush has failed.
+    pub(crate) fn has_failed_to_flush(&self) -> bool {
+        self.flush_failed
     }
 
     fn file(&self, id: FileSlotId) -> io::Result<&File> {
@@ -130,7 +137,10 @@ impl Medium for Files {
                 Err(at) => {
                     let file = File::open(segment_path(&self.directory, id))?;
                     if self.flush {
-                        file.sync_all()?;
+                        if let Err(error) = file.sync_all() {
+                            self.flush_failed = true;
+                            return Err(error);
+                        }
                         forget_cached(&file)?;
                     }
                     self.open.insert(at, (id, file));

@@ -26,7 +26,8 @@ pub(crate) use lock::LockError;
 pub(crate) use measure::remembered_or_measured;
 pub(crate) use prepare::{Answers, Job, Make, Prepared, Preparer};
 pub(crate) use superblock::{
-    create as create_superblock, load as load_superblock, path as superblock_path, store as store_superblock,
+    create as create_superblock, load as load_superblock, note_failed_flush, path as superblock_path,
+    store as store_superblock,
 };
 
 use std::fmt;

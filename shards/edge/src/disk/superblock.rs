@@ -53,6 +53,27 @@ pub(crate) fn store(directory: &Path, superblock: &Superblock) -> Result<(), Dis
     write().doing("write the superblock", &path)
 }
 
+/// Notes that a flush failed of what was acknowledged before it (level memory), so that the next recovery does not believe the page cache.
+pub(crate) fn note_failed_flush(shard: u16, directory: &Path) {
+    let noted = match load(directory) {
+        Ok(Some(Ok(superblock))) => match superblock.in_doubt() {
+            Some(doubtful) => store(directory, &doubtful).map(|()| true),
+            None => Ok(false),
+        },
+        Ok(_) => Ok(false),
+        Err(error) => Err(error),
+    };
+    match noted {
+        Ok(true) => log::error!(
+            "shard {shard}: words that were acknowledged at level memory may be gone with the flush that failed; the next start tells every client"
+        ),
+        Ok(false) => {}
+        Err(error) => log::error!(
+            "shard {shard}: words that were acknowledged at level memory may be gone with the flush that failed, and the next start will not know: {error}"
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use journal::Geometry;

@@ -178,8 +178,12 @@ fn recover_journal<R: Recovery>(seat: &Seat, builder: &mut R) -> Result<ShardBoo
     let mut files = Files::to_recover(&directory);
     let superblock = superblock_of(seat, &directory)?;
     let kernel_boot = kernel_boot_id()?;
-    let recovered = recover(&mut files, &superblock, &kernel_boot, &mut |record| builder.replay(&record))
-        .map_err(|error| StartError::JournalDamaged { directory: directory.clone(), error })?;
+    let recovered = recover(&mut files, &superblock, &kernel_boot, &mut |record| builder.replay(&record));
+    if files.has_failed_to_flush() {
+        disk::note_failed_flush(shard, &directory);
+    }
+    let recovered =
+        recovered.map_err(|error| StartError::JournalDamaged { directory: directory.clone(), error })?;
     tell_findings(shard, &recovered);
     if let Some(what) = builder.refusal() {
         return Err(StartError::ForeignJournal { path: directory, what });
