@@ -92,6 +92,86 @@ fn visitors_stand_idle() {
 }
 
 #[test]
+fn notices_reach_everybody_once() {
+    let scratch = Scratch::new();
+    let report = is_well(
+        &scratch.0,
+        &["broadcast", "--connections", "300", "--notices", "10", "--duration", "1s", "--warm-up", "500ms"],
+    );
+    let counts = &report["figures"]["counts"];
+    assert_eq!(counts["noticed"], 15 * 300, "{counts}");
+}
+
+#[test]
+fn everybody_is_cut_off_and_goes_on_where_he_was() {
+    for (storm, shards) in [("cut", "1"), ("half-open", "2"), ("restart", "3")] {
+        let scratch = Scratch::new();
+        let report = is_well(
+            &scratch.0,
+            &[
+                "storm",
+                "--storm",
+                storm,
+                "--connections",
+                "80",
+                "--chats",
+                "24",
+                "--rate",
+                "200",
+                "--duration",
+                "5s",
+                "--warm-up",
+                "300ms",
+                "--shards",
+                shards,
+                "--workers",
+                "2",
+                "--audit",
+            ],
+        );
+        let counts = &report["figures"]["counts"];
+        let of = |name: &str| counts[name].as_u64().unwrap();
+        assert_eq!((of("came_back"), of("connected")), (80, 80), "{counts}");
+        assert_eq!((of("answered"), of("received")), (of("sent"), of("sent")), "{counts}");
+        // Those who talk have something to resume; a process that is new knows nobody's session.
+        let resumed = of("resumed");
+        assert!(if storm == "restart" { resumed == 0 } else { resumed >= 24 }, "{storm}: {counts}");
+        assert_eq!(report["audit"]["acknowledged"], counts["answered"]);
+    }
+}
+
+#[test]
+fn who_does_not_read_keeps_nobody_else_waiting() {
+    let scratch = Scratch::new();
+    let report = is_well(
+        &scratch.0,
+        &[
+            "slow",
+            "--connections",
+            "60",
+            "--chats",
+            "20",
+            "--slow",
+            "3",
+            "--stuck",
+            "3",
+            "--rate",
+            "500",
+            "--duration",
+            "3s",
+            "--warm-up",
+            "300ms",
+            "--audit",
+        ],
+    );
+    let counts = &report["figures"]["counts"];
+    let of = |name: &str| counts[name].as_u64().unwrap();
+    assert!(of("to_slow") > 300 && of("slowly_received") < of("to_slow"), "{counts}");
+    assert_eq!(of("received") + of("to_slow"), of("answered"), "those who read have read all");
+    assert_eq!(report["audit"]["acknowledged"], counts["answered"], "what was not read is kept");
+}
+
+#[test]
 fn what_cannot_be_run_is_said_in_words() {
     let scratch = Scratch::new();
     for (arguments, words) in [
@@ -99,6 +179,9 @@ fn what_cannot_be_run_is_said_in_words() {
         (&["chat", "--connections", "3"], "320 chats need 340 connections; there are 3"),
         (&["echo", "--payload", "5"], "payload must be 49 to 10000"),
         (&["echo", "--duration", "soon"], "soon is not a time like"),
+        (&["idle", "--storm", "cut", "--churn", "5"], "no echo, no churn"),
+        (&["slow", "--slow", "150", "--stuck", "50"], "200 of 200 chats are slow or stuck"),
+        (&["broadcast", "--server", "127.0.0.1:1", "--inbox", "X"], "need --admin and --admin-key"),
         (&["missing.toml"], "missing.toml: No such file"),
         (&["idle", "--server", "127.0.0.1:1", "--inbox", "X", "--connections", "2"], "Connection refused"),
     ] {

@@ -72,9 +72,9 @@ pub(crate) fn read_back(
         .build()
         .map_err(|error| error.to_string())?;
     runtime.block_on(async {
-        let (conn, mut ear) = conn::open(None, to, "/ws/v1/agent", "ringdesk.v1.json", 7)
-            .await
-            .map_err(|end| end.to_string())?;
+        let way = conn::Way { from: None, to, small: None };
+        let (conn, mut ear) =
+            conn::open(way, "/ws/v1/agent", "ringdesk.v1.json", 7).await.map_err(|end| end.to_string())?;
         let auth = format!("{{\"token\":\"{ticket}\",\"device\":\"bench-auditor-00000000\"}}");
         ask(&conn, &mut ear, 0, "auth", &auth).await?;
         let mut audit = Audit { ready_after_ms, ..Audit::default() };

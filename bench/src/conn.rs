@@ -1,6 +1,8 @@
 //! One connection of the generator on monoio: made from a chosen source address, written without waiting, read in pieces.
 
-use monoio::io::{AsyncReadRent, AsyncWriteRentExt as _, OwnedReadHalf, OwnedWriteHalf, Splitable as _};
+use monoio::io::{
+    AsyncReadRent, AsyncWriteRent as _, AsyncWriteRentExt as _, OwnedReadHalf, OwnedWriteHalf, Splitable as _,
+};
 use monoio::net::TcpStream;
 use std::cell::{Cell, RefCell};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream as StdStream};
@@ -48,12 +50,26 @@ pub(crate) struct Ear {
     pub(crate) heard: u64,
 }
 
+/// From where to where a connection goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Way {
+    /// The address that it comes from; none = the host's choice.
+    pub(crate) from: Option<Ipv4Addr>,
+    /// The server.
+    pub(crate) to: SocketAddr,
+    /// Bytes of the receive buffer; none = the host's choice.
+    pub(crate) small: Option<u32>,
+}
+
 /// A socket that begins to connect, from `from` if that is given: one address has ports for some 60,000 connections.
-fn begin(from: Option<Ipv4Addr>, to: SocketAddrV4) -> std::io::Result<StdStream> {
+fn begin(from: Option<Ipv4Addr>, to: SocketAddrV4, small: Option<u32>) -> std::io::Result<StdStream> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket: OwnedFd = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
+    if let Some(small) = small {
+        sockopt::set_socket_recv_buffer_size(&socket, small as usize)?;
+    }
     if let Some(from) = from {
         let on: libc::c_int = 1;
         // SAFETY: the descriptor is open, and the option is an int that outlives the call.
@@ -81,18 +97,13 @@ fn begin(from: Option<Ipv4Addr>, to: SocketAddrV4) -> std::io::Result<StdStream>
 ///
 /// # Errors
 /// In words: what the host or the server did instead.
-pub(crate) async fn open(
-    from: Option<Ipv4Addr>,
-    to: SocketAddr,
-    path: &str,
-    protocol: &str,
-    seed: u32,
-) -> Result<(Rc<Conn>, Ear), End> {
+pub(crate) async fn open(way: Way, path: &str, protocol: &str, seed: u32) -> Result<(Rc<Conn>, Ear), End> {
+    let Way { from, to, small } = way;
     let doing = |error: std::io::Error| End::Gone(format!("{to}{path}: {error}"));
     let SocketAddr::V4(address) = to else {
         return Err(End::Gone(format!("{to}: the generator speaks IPv4")));
     };
-    let stream = TcpStream::from_std(begin(from, address).map_err(doing)?).map_err(doing)?;
+    let stream = TcpStream::from_std(begin(from, address, small).map_err(doing)?).map_err(doing)?;
     stream.writable(true).await.map_err(doing)?;
     let (read, write) = stream.into_split();
     let conn = Rc::new(Conn {
@@ -172,6 +183,19 @@ impl Conn {
             }
         }
         *self.writer.borrow_mut() = Some(writer);
+    }
+
+    /// Ends it as the kernel of a dead browser does: no close frame, and nothing more is sent.
+    pub(crate) async fn cut(&self) {
+        for _ in 0..100 {
+            let idle = self.writer.borrow_mut().take();
+            if let Some(mut writer) = idle {
+                // A peer that is gone already is as good.
+                let _ = writer.shutdown().await;
+                return;
+            }
+            monoio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
     }
 
     /// Bytes that were sent.

@@ -1,20 +1,22 @@
 //! The run as a whole: a server, workers as child processes, a progress line, and the sum of what they measured.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::audit;
 use crate::clock::now_ns;
 use crate::figures::Figures;
+use crate::notices;
 use crate::observe::{self, Moment, Spent};
 use crate::report::{Report, Second};
-use crate::scenario::{Kind, Scenario};
+use crate::scenario::{Kind, Scenario, Storm};
 use crate::server::Server;
 use crate::worker::{Said, Share, Target, Word};
 
@@ -28,7 +30,14 @@ pub(crate) enum Place {
         dir: PathBuf,
     },
     /// A server that runs somewhere.
-    Remote(Target),
+    Remote {
+        /// Where, and who may speak to it.
+        target: Target,
+        /// Its private listener, if that can be reached from here.
+        admin: Option<SocketAddr>,
+        /// What that listener wants to be shown; empty = nothing is asked of it that wants it.
+        admin_key: String,
+    },
 }
 
 /// Everything but the scenario.
@@ -184,13 +193,13 @@ pub(crate) fn run(scenario: &Scenario, setup: &Setup, command_line: String) -> R
         _ => (&[][..], cores.as_slice()),
     };
     let mut server = match &setup.place {
-        Place::Remote(_) => None,
+        Place::Remote { .. } => None,
         Place::Spawn { bin, dir } => Some(spawn(bin, dir, scenario, server_cores)?),
     };
     let most = nofile().saturating_sub(SPARE_FILES).clamp(1, 1 << 20) as u32;
     let workers = setup.workers.max(scenario.connections.div_ceil(most)).min(scenario.connections);
     let target = match (&setup.place, &server) {
-        (Place::Remote(target), _) => target.clone(),
+        (Place::Remote { target, .. }, _) => target.clone(),
         (Place::Spawn { .. }, Some(server)) => Target {
             address: server.address,
             inbox: server.inbox.clone(),
@@ -205,7 +214,11 @@ pub(crate) fn run(scenario: &Scenario, setup: &Setup, command_line: String) -> R
         },
         (Place::Spawn { .. }, None) => unreachable!("it was spawned above"),
     };
-    let (pid, admin) = (server.as_ref().map(Server::pid), server.as_ref().map(|server| server.admin));
+    let mut pid = server.as_ref().map(Server::pid);
+    let admin = match &setup.place {
+        Place::Remote { admin, .. } => *admin,
+        Place::Spawn { .. } => server.as_ref().map(|server| server.admin),
+    };
 
     // A remote host sees one address; on loopback each 20,000 connections get another.
     let sources: Vec<Ipv4Addr> = match target.address.ip().is_loopback() && scenario.connections > PER_SOURCE
@@ -251,18 +264,39 @@ pub(crate) fn run(scenario: &Scenario, setup: &Setup, command_line: String) -> R
     crew.tell(Word::Go(start_ns));
     let measured_ns = start_ns + scenario.warm_up.as_nanos() as u64;
     let end_ns = measured_ns + scenario.duration.as_nanos() as u64;
+    let storm_ns = measured_ns + scenario.storm_after().as_nanos() as u64;
+    let mut restart = scenario.storm == Some(Storm::Restart);
+    let key = match (&setup.place, &server) {
+        (Place::Remote { admin_key, .. }, _) => admin_key.clone(),
+        (Place::Spawn { .. }, Some(server)) => server.admin_key()?,
+        (Place::Spawn { .. }, None) => String::new(),
+    };
+    let notices = admin
+        .filter(|_| scenario.notices > 0.0)
+        .map(|admin| notices::post(scenario, admin, key, start_ns, Arc::clone(&stop)));
+    let mut ready_after_ms = None;
     let mut seconds = Vec::new();
     let (mut from, mut before): (Option<(Moment, Figures)>, Figures) = (None, crew.sum());
     let mut last = observe::look(pid, None);
     let mut to = None;
+    let mut spent_from_ns = measured_ns;
     while !crew.done.iter().all(|&done| done) {
         crew.listen(Duration::from_secs(1))?;
+        if let Some(server) = server.as_mut().filter(|_| restart && now_ns() >= storm_ns) {
+            eprintln!("kill -9, and start again");
+            ready_after_ms = Some(server.kill_and_restart()?.as_millis() as u64);
+            restart = false;
+            pid = Some(server.pid());
+            // Its counters begin again.
+            (from, last) = (None, observe::look(pid, None));
+            spent_from_ns = now_ns();
+        }
         let (now, sum) = (observe::look(pid, None), crew.sum());
         let second = Second::between(&last, &now, &before, &sum, start_ns);
         eprintln!("{}", second.line(&sum));
         seconds.push(second);
         (last, before) = (now, sum);
-        if from.is_none() && now_ns() >= measured_ns {
+        if from.is_none() && now_ns() >= spent_from_ns {
             from = Some((observe::look(pid, admin), crew.sum()));
         }
         if to.is_none() && now_ns() + 500_000_000 >= end_ns {
@@ -277,11 +311,16 @@ pub(crate) fn run(scenario: &Scenario, setup: &Setup, command_line: String) -> R
         }
     }
     let mut figures = crew.sum();
+    match notices.map(JoinHandle::join) {
+        Some(Ok(Err(error))) => figures.error(error),
+        Some(Err(_)) => figures.error("the thread that posts notices panicked".into()),
+        Some(Ok(Ok(_))) | None => {}
+    }
     let acknowledged = core::mem::take(&mut figures.acknowledged);
     let spent = match (from, to) {
         (Some((from, first)), Some((to, last))) => {
             let messages = last.counts.since(&first.counts);
-            let messages = messages.sent.max(messages.heartbeats);
+            let messages = messages.sent.max(messages.heartbeats).max(messages.noticed);
             Some(Spent::between(&from, &to, messages))
         }
         _ => None,
@@ -307,6 +346,7 @@ pub(crate) fn run(scenario: &Scenario, setup: &Setup, command_line: String) -> R
         scenario: scenario.clone(),
         workers,
         stopped_early: stop.load(Ordering::Relaxed),
+        ready_after_ms,
         connected_in_ms: connected_in.as_millis() as u64,
         figures,
         seconds,

@@ -100,14 +100,9 @@ async fn open_some(run: Rc<Run>, next: Rc<Cell<u32>>, count: u32, peers: Rc<RefC
         let number = next.get();
         next.set(number + 1);
         let began = now_ns();
-        let opened = conn::open(
-            run.share.source(number),
-            run.share.target.address,
-            "/echo",
-            "",
-            number.wrapping_mul(0x9E37_79B9),
-        )
-        .await;
+        let (from, to) = (run.share.source(number), run.share.target.address);
+        let way = conn::Way { from, to, small: None };
+        let opened = conn::open(way, "/echo", "", number.wrapping_mul(0x9E37_79B9)).await;
         match opened {
             Ok((conn, ear)) => {
                 let peer = Rc::new(Peer { conn, sent: Cell::new(0), stream: RefCell::default() });

@@ -97,6 +97,20 @@ counts! {
     received,
     /// Of them, those whose sender and receiver sit on different shards.
     crossed,
+    /// Messages to those who read slowly or not at all: nothing waits for their arrival.
+    to_slow,
+    /// Of them, those that were read.
+    slowly_received,
+    /// Connections of such readers that the server closed.
+    slow_closed,
+    /// Notices that were told.
+    noticed,
+    /// Connections that were cut and made again.
+    came_back,
+    /// Of them, those whose session went on.
+    resumed,
+    /// Attempts to come back that did not succeed.
+    retries,
     /// Heartbeats answered.
     heartbeats,
     /// Typing hints and receipts that were told.
@@ -110,7 +124,7 @@ counts! {
 impl Counts {
     /// Connections that stand now.
     pub(crate) fn standing(&self) -> u64 {
-        self.connected - self.left
+        self.connected - self.left - self.slow_closed
     }
 }
 

@@ -10,13 +10,16 @@ mod clock;
 mod compare;
 mod conn;
 mod coordinator;
+mod crowd;
 mod durable;
 mod echo;
 mod figures;
 mod floor;
 mod frame;
 mod json;
+mod member;
 mod memory;
+mod notices;
 mod observe;
 mod report;
 mod scenario;
@@ -88,7 +91,7 @@ pub enum Verb {
 #[derive(Parser, Debug)]
 #[command(name = "ringdesk bench", about = "Loads a server and reports what it measured")]
 struct Load {
-    /// chat, echo, idle, peak, or a file that ends in .toml
+    /// broadcast, chat, echo, idle, peak, slow, soak, storm, or a file that ends in .toml
     scenario: String,
     /// Connections in all
     #[arg(long)]
@@ -111,6 +114,18 @@ struct Load {
     /// Of the visitors who do not talk so many leave and come every second
     #[arg(long)]
     churn: Option<f64>,
+    /// Everybody loses his connection a third of the measured time in, and comes back
+    #[arg(long, value_enum)]
+    storm: Option<scenario::Storm>,
+    /// Of those who talk so many visitors read a kilobyte a second
+    #[arg(long)]
+    slow: Option<u32>,
+    /// Of those who talk so many visitors read nothing
+    #[arg(long)]
+    stuck: Option<u32>,
+    /// Notices a second that everybody is told
+    #[arg(long)]
+    notices: Option<f64>,
     /// `disk` or `memory`
     #[arg(long)]
     durability: Option<String>,
@@ -132,6 +147,12 @@ struct Load {
     /// A server that runs: its address
     #[arg(long, requires = "inbox")]
     server: Option<std::net::SocketAddr>,
+    /// Of that server: its private listener, for its own figures and for notices
+    #[arg(long, requires = "server")]
+    admin: Option<std::net::SocketAddr>,
+    /// Of that server: the file admin.key of its data directory
+    #[arg(long, requires = "admin")]
+    admin_key: Option<PathBuf>,
     /// Of that server: an inbox
     #[arg(long)]
     inbox: Option<String>,
@@ -187,19 +208,42 @@ fn scenario_run(own: &Own, dir: &Path, load: Load) -> Result<ExitCode, String> {
     scenario.payload = load.payload.unwrap_or(scenario.payload);
     scenario.chats = load.chats.unwrap_or(scenario.chats);
     scenario.churn = load.churn.unwrap_or(scenario.churn);
+    scenario.storm = load.storm.or(scenario.storm);
+    scenario.slow = load.slow.unwrap_or(scenario.slow);
+    scenario.stuck = load.stuck.unwrap_or(scenario.stuck);
+    scenario.notices = load.notices.unwrap_or(scenario.notices);
     scenario.durability = load.durability.unwrap_or(scenario.durability);
     scenario.shards = load.shards.unwrap_or(scenario.shards);
     scenario.check().map_err(|error| error.to_string())?;
     if scenario.kind == scenario::Kind::Chat && load.server.is_some() && load.ticket.is_empty() {
         return Err("agents of a server that runs need --ticket: POST /api/v1/auth/login gives one".into());
     }
+    if scenario.notices > 0.0 && load.server.is_some() && load.admin_key.is_none() {
+        return Err(
+            "notices to a server that runs need --admin and --admin-key: its private listener takes them"
+                .into(),
+        );
+    }
+    if scenario.storm == Some(scenario::Storm::Restart) && load.server.is_some() {
+        return Err("only a server that is started for the run is killed: leave --server out".into());
+    }
     let place = match load.server {
-        Some(address) => coordinator::Place::Remote(worker::Target {
-            address,
-            inbox: load.inbox.unwrap_or_default(),
-            tickets: load.ticket,
-            shards: load.shards,
-        }),
+        Some(address) => coordinator::Place::Remote {
+            target: worker::Target {
+                address,
+                inbox: load.inbox.unwrap_or_default(),
+                tickets: load.ticket,
+                shards: load.shards,
+            },
+            admin: load.admin,
+            admin_key: match &load.admin_key {
+                Some(path) => std::fs::read_to_string(path)
+                    .map_err(|error| format!("{}: {error}", path.display()))?
+                    .trim()
+                    .to_owned(),
+                None => String::new(),
+            },
+        },
         None => coordinator::Place::Spawn { bin: own.bin.clone(), dir: dir.to_owned() },
     };
     let setup = coordinator::Setup {

@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::audit::Audit;
 use crate::figures::Figures;
 use crate::observe::{Moment, Spent};
-use crate::scenario::{Kind, Scenario};
+use crate::scenario::{Kind, Scenario, Storm};
 
 /// The host of the generator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -105,6 +105,34 @@ impl Second {
     }
 }
 
+/// Seconds that a slope is fitted to, at least.
+const GROWTH_LEAST: usize = 60;
+
+/// How memory grows, by a straight line through all seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Growth {
+    /// Bytes an hour.
+    pub(crate) per_hour: f64,
+    /// Its standard error, bytes an hour.
+    pub(crate) error: f64,
+    /// Points.
+    pub(crate) seconds: usize,
+}
+
+impl Growth {
+    /// The line of least squares through (seconds, bytes).
+    fn fit(points: &[(f64, f64)]) -> Growth {
+        let count = points.len() as f64;
+        let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+        let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+        let spread: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+        let slope = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum::<f64>() / spread;
+        let rest: f64 = points.iter().map(|point| (point.1 - y - slope * (point.0 - x)).powi(2)).sum();
+        let error = (rest / (count - 2.0) / spread).sqrt();
+        Growth { per_hour: slope * 3600.0, error: error * 3600.0, seconds: points.len() }
+    }
+}
+
 /// A run, whole. This is `report.json`.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
@@ -118,6 +146,9 @@ pub(crate) struct Report {
     pub(crate) stopped_early: bool,
     /// Until everybody was connected and logged in.
     pub(crate) connected_in_ms: u64,
+    /// In a storm that is a restart: from the start of the process until it was ready.
+    #[serde(default)]
+    pub(crate) ready_after_ms: Option<u64>,
     /// What all workers measured.
     pub(crate) figures: Figures,
     /// Second by second.
@@ -157,9 +188,27 @@ impl Report {
                 counts.sent - counts.answered - counts.refused
             ));
         }
+        if self.scenario.storm.is_some() && !self.stopped_early {
+            let away = counts.standing().saturating_sub(counts.came_back + counts.failed);
+            if away > 0 {
+                problems.push(format!("{away} connections did not come back"));
+            }
+        }
         problems.extend(self.audit.iter().flat_map(Audit::problems));
         problems.extend(self.figures.errors.iter().cloned());
         problems
+    }
+
+    /// How the server's memory grew while it was measured, if that was long enough to say so.
+    pub(crate) fn growth(&self) -> Option<Growth> {
+        let from = self.scenario.warm_up.as_secs_f64();
+        let points: Vec<(f64, f64)> = self
+            .seconds
+            .iter()
+            .filter(|second| second.at_s >= from && second.resident > 0)
+            .map(|second| (second.at_s, second.resident as f64))
+            .collect();
+        (points.len() >= GROWTH_LEAST).then(|| Growth::fit(&points))
     }
 
     /// For the terminal. The first line says whether the run is worth reading.
@@ -177,6 +226,8 @@ impl Report {
         let counts = &figures.counts;
         let _ = writeln!(text, "{}", scenario.about);
         let loop_kind = match scenario.rate {
+            _ if scenario.notices > 0.0 => format!("{} notices a second to everybody", scenario.notices),
+            _ if scenario.kind == Kind::Idle => "they listen".to_owned(),
             0.0 => "closed loop: it says how much goes through, and nothing about waiting".to_owned(),
             rate => format!("open loop, {rate} messages a second, {:?}", scenario.pace).to_lowercase(),
         };
@@ -208,6 +259,46 @@ impl Report {
             counts.hints,
             counts.heartbeats
         );
+        if let Some(storm) = scenario.storm {
+            let how = match storm {
+                Storm::Cut => "cut off",
+                Storm::HalfOpen => "fallen silent",
+                Storm::Restart => "cut off by kill -9",
+            };
+            let _ = write!(
+                text,
+                "{} connections {how} and back, {} of them resumed; {} attempts failed before",
+                counts.came_back, counts.resumed, counts.retries
+            );
+            match self.ready_after_ms {
+                Some(ms) => {
+                    let _ = writeln!(text, "; the server was ready after {ms} ms\n");
+                }
+                None => text.push_str("\n\n"),
+            }
+        }
+        if counts.to_slow > 0 {
+            let _ = writeln!(
+                text,
+                "slow and stuck readers: {} messages for them, {} read; {} of {} readers closed by the server\n",
+                counts.to_slow,
+                counts.slowly_received,
+                counts.slow_closed,
+                scenario.slow + scenario.stuck
+            );
+        }
+        if scenario.notices > 0.0 {
+            let _ = writeln!(text, "{} notices told\n", counts.noticed);
+        }
+        if let Some(growth) = self.growth() {
+            let _ = writeln!(
+                text,
+                "resident memory grew by {:.2} MiB an hour (± {:.2}), fitted to {} seconds\n",
+                growth.per_hour / 1048576.0,
+                growth.error / 1048576.0,
+                growth.seconds
+            );
+        }
         if counts.left > 0 {
             let _ = writeln!(text, "{} visitors left, and as many came\n", counts.left);
         }
@@ -278,5 +369,23 @@ impl Report {
             std::fs::write(&path, hgrm::hgrm(times)).map_err(|error| doing(&path, error))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_grows_is_told_from_memory_that_swings() {
+        let points = |slope: f64| -> Vec<(f64, f64)> {
+            (0..600)
+                .map(|at| (f64::from(at), 1e8 + slope * f64::from(at) + 1e5 * f64::from(at % 7)))
+                .collect()
+        };
+        let grows = Growth::fit(&points(1000.0));
+        assert!((3.5e6..3.7e6).contains(&grows.per_hour), "{grows:?}");
+        let swings = Growth::fit(&points(0.0));
+        assert!(swings.per_hour.abs() < 3.0 * swings.error, "{swings:?}");
     }
 }

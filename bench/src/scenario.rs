@@ -8,10 +8,14 @@ use crate::schedule::Pace;
 
 /// The scenarios that are built in.
 const BUILT_IN: &[(&str, &str)] = &[
+    ("broadcast", include_str!("../scenarios/broadcast.toml")),
     ("chat", include_str!("../scenarios/chat.toml")),
     ("echo", include_str!("../scenarios/echo.toml")),
     ("idle", include_str!("../scenarios/idle.toml")),
     ("peak", include_str!("../scenarios/peak.toml")),
+    ("slow", include_str!("../scenarios/slow.toml")),
+    ("soak", include_str!("../scenarios/soak.toml")),
+    ("storm", include_str!("../scenarios/storm.toml")),
 ];
 
 /// Conversations that one account takes at most.
@@ -27,6 +31,18 @@ pub(crate) enum Kind {
     Echo,
     /// Visitors and agents talk, one to one, durably.
     Chat,
+}
+
+/// How everybody loses his connection at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Storm {
+    /// The network cuts all of them: the server hears the end of each.
+    Cut,
+    /// All fall silent without an end, as behind a dead router, and come back on new connections.
+    HalfOpen,
+    /// The server is killed with -9 and started again.
+    Restart,
 }
 
 /// A run.
@@ -57,6 +73,21 @@ pub(crate) struct Scenario {
     /// Of the visitors who do not talk so many leave every second, and as many new ones come.
     #[serde(default)]
     pub(crate) churn: f64,
+    /// A third of the measured time in, everybody loses his connection, comes back and goes on.
+    #[serde(default)]
+    pub(crate) storm: Option<Storm>,
+    /// Within this time after it everybody makes his first attempt to come back.
+    #[serde(default = "at_once", with = "span")]
+    pub(crate) storm_spread: Duration,
+    /// Of those who talk so many visitors read a kilobyte a second. They say nothing.
+    #[serde(default)]
+    pub(crate) slow: u32,
+    /// And so many read nothing at all.
+    #[serde(default)]
+    pub(crate) stuck: u32,
+    /// Notices a second that everybody is told, by the private listener.
+    #[serde(default)]
+    pub(crate) notices: f64,
     /// Of 100 messages so many are announced by `typing`.
     #[serde(default)]
     pub(crate) typing_percent: u32,
@@ -88,6 +119,9 @@ fn chats_per_agent() -> u32 {
 }
 fn disk() -> String {
     "disk".into()
+}
+fn at_once() -> Duration {
+    Duration::ZERO
 }
 fn one() -> u16 {
     1
@@ -139,6 +173,18 @@ impl Scenario {
         }
     }
 
+    /// From the beginning of the measured time until everybody loses his connection.
+    pub(crate) fn storm_after(&self) -> Duration {
+        self.duration / 3
+    }
+
+    /// Times of all notices, from the beginning of the run.
+    pub(crate) fn notice_times(&self) -> impl Iterator<Item = Duration> + use<> {
+        let (rate, whole) = (self.notices, self.warm_up + self.duration);
+        let count = if rate > 0.0 { (whole.as_secs_f64() * rate) as u32 } else { 0 };
+        (0..count).map(move |number| Duration::from_secs_f64(f64::from(number) / rate))
+    }
+
     /// Sessions that one account can have with all its conversations within its capacity.
     pub(crate) fn sessions_per_agent(&self) -> u32 {
         (AGENT_CAPACITY / self.chats_per_agent.max(1)).max(1)
@@ -168,6 +214,27 @@ impl Scenario {
         }
         if self.churn > 0.0 && (self.kind == Kind::Echo || self.connections <= self.chats + self.agents()) {
             return bad("churn needs visitors who do not talk: more connections, or fewer chats".into());
+        }
+        if !(0.0..=1_000.0).contains(&self.notices) {
+            return bad(format!("notices must be 0 to 1000 a second; it is {}", self.notices));
+        }
+        if self.notices > 0.0 && (self.kind == Kind::Echo || self.churn > 0.0 || self.storm.is_some()) {
+            return bad("notices are for those who stay: no echo, no churn, no storm".into());
+        }
+        if self.storm.is_some() && (self.kind == Kind::Echo || self.churn > 0.0) {
+            return bad("a storm is for those who stay and have a session: no echo, no churn".into());
+        }
+        if self.slow + self.stuck > 0 {
+            if self.kind != Kind::Chat || self.storm.is_some() || self.churn > 0.0 || self.notices > 0.0 {
+                return bad("slow and stuck readers are for chat, without storm, churn and notices".into());
+            }
+            if self.slow + self.stuck >= self.chats {
+                return bad(format!(
+                    "{} of {} chats are slow or stuck: somebody must read",
+                    self.slow + self.stuck,
+                    self.chats
+                ));
+            }
         }
         if self.kind == Kind::Chat {
             if self.rate == 0.0 {
@@ -242,7 +309,12 @@ mod tests {
 
     #[test]
     fn a_wrong_scenario_is_told_what_is_wrong() {
-        assert!(Scenario::find("nonsense").unwrap_err().0.contains("chat, echo, idle, peak"));
+        assert!(
+            Scenario::find("nonsense")
+                .unwrap_err()
+                .0
+                .contains("broadcast, chat, echo, idle, peak, slow, soak, storm")
+        );
         let mut chat = Scenario::find("chat").unwrap();
         chat.connections = 10;
         assert!(chat.check().unwrap_err().0.contains("need"));

@@ -111,6 +111,13 @@ impl Server {
         request(self.admin, &format!("GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"))
     }
 
+    /// What the private listener wants to be shown.
+    pub(crate) fn admin_key(&self) -> Result<String, String> {
+        let path = self.data.join("data/admin.key");
+        let key = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(key.trim().to_owned())
+    }
+
     /// The first agent's ticket.
     pub(crate) fn ticket(&self) -> Result<String, String> {
         self.ticket_of(&self.login.0, &self.login.1)

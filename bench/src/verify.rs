@@ -63,6 +63,11 @@ impl Stream {
         self.last = number;
     }
 
+    /// The highest number that came.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
     /// A content was not what was sent.
     pub(crate) fn altered(&mut self) {
         self.faults.altered += 1;

@@ -13,7 +13,8 @@ use std::time::Duration;
 use crate::clock::now_ns;
 use crate::conn::End;
 use crate::figures::Figures;
-use crate::scenario::{Kind, Scenario};
+use crate::member::Reading;
+use crate::scenario::{Kind, Scenario, Storm};
 use crate::schedule::Schedule;
 use crate::{chat, clock, echo};
 
@@ -53,6 +54,16 @@ impl Share {
     /// This worker's part of a number of things, which all workers together have exactly.
     pub(crate) fn part(&self, of: u32) -> u32 {
         of / self.workers + u32::from(self.worker < of % self.workers)
+    }
+
+    /// How visitor `number` of this worker reads.
+    pub(crate) fn reading(&self, number: u32) -> Reading {
+        let (slow, stuck) = (self.part(self.scenario.slow), self.part(self.scenario.stuck));
+        match number {
+            number if number < slow => Reading::Slowly,
+            number if number < slow + stuck => Reading::Not,
+            _ => Reading::Well,
+        }
     }
 
     /// Where connection `number` comes from.
@@ -96,6 +107,7 @@ pub(crate) struct Run {
     /// Set when it is to end before its time.
     pub(crate) stop: Arc<AtomicBool>,
     go_ns: Arc<AtomicU64>,
+    chance: Cell<u64>,
     /// A connection that ends is a fault until then.
     pub(crate) ending: Cell<bool>,
 }
@@ -112,6 +124,32 @@ impl Run {
     /// When nothing more is sent.
     pub(crate) fn end_ns(&self) -> u64 {
         self.measured_from_ns().saturating_add(self.share.scenario.duration.as_nanos() as u64)
+    }
+
+    /// When everybody is cut off: a third of the measured time in.
+    pub(crate) fn storm_ns(&self) -> u64 {
+        self.measured_from_ns().saturating_add(self.share.scenario.storm_after().as_nanos() as u64)
+    }
+
+    /// Whether connections end because of this storm.
+    pub(crate) fn is_in_storm(&self, storm: Storm) -> bool {
+        self.share.scenario.storm == Some(storm) && now_ns() >= self.storm_ns()
+    }
+
+    /// How long number `number` waits before it comes back: everybody another part of the scenario's time.
+    pub(crate) fn spread(&self, number: u32) -> Duration {
+        let part = f64::from(number.wrapping_mul(0x9E37_79B9)) / f64::from(u32::MAX);
+        self.share.scenario.storm_spread.mul_f64(part)
+    }
+
+    /// A number from `low` to `high`.
+    pub(crate) fn chance(&self, low: u64, high: u64) -> u64 {
+        let mut next = self.chance.get();
+        next ^= next << 13;
+        next ^= next >> 7;
+        next ^= next << 17;
+        self.chance.set(next);
+        low + next % (high - low + 1)
     }
 
     /// A time from `intended_ns` to now, unless it belongs to the warm-up.
@@ -133,6 +171,11 @@ impl Run {
     /// Whether the run is over.
     pub(crate) fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || now_ns() >= self.end_ns()
+    }
+
+    /// Whether it was ended before its time.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     /// Waits for the word to begin.
@@ -218,6 +261,7 @@ pub(crate) fn main() -> std::process::ExitCode {
         });
     }
     let run = Rc::new(Run {
+        chance: Cell::new((share.seed << 16 | u64::from(share.worker)) | 1 << 63),
         share,
         figures: RefCell::default(),
         start_ns: Cell::new(u64::MAX),

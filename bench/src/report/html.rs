@@ -7,7 +7,17 @@ use super::plot::{Line, Plot, Scale};
 use crate::figures::Times;
 
 /// The order in which times are shown; names that are not here come last.
-const ORDER: &[&str] = &["delivered", "acknowledged", "echo", "logged in", "connect", "schedule lag"];
+const ORDER: &[&str] = &[
+    "delivered",
+    "acknowledged",
+    "noticed",
+    "came back",
+    "login again",
+    "echo",
+    "logged in",
+    "connect",
+    "schedule lag",
+];
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1c2330; --soft: #5b6576; --rule: #d9dee7; --paper: #fff; --good: #12704a; --bad: #b3261e; }
@@ -159,11 +169,27 @@ fn facts(page: &mut String, report: &Report) {
         let share = 100.0 * counts.crossed as f64 / counts.received as f64;
         facts.push((format!("{share:.0} %"), "of them crossed shards".into()));
     }
-    for name in ["delivered", "echo"] {
+    for name in ["delivered", "noticed", "came back", "echo"] {
         if let Some(times) = figures.times.get(name) {
             facts.push((micros(times.us(0.5)), format!("{name}, median")));
             facts.push((micros(times.us(0.99)), format!("{name}, 99 of 100")));
         }
+    }
+    if counts.noticed > 0 {
+        facts.push((grouped(counts.noticed), "notices told".into()));
+    }
+    if counts.came_back > 0 {
+        let what = format!("cut off and back, {} of them resumed", grouped(counts.resumed));
+        facts.push((grouped(counts.came_back), what));
+    }
+    if counts.to_slow > 0 {
+        let what = format!("of {} who read slowly or not were closed", scenario.slow + scenario.stuck);
+        facts.push((grouped(counts.slow_closed), what));
+    }
+    if let Some(growth) = report.growth() {
+        let mib = |bytes: f64| bytes / 1048576.0;
+        let what = format!("MiB an hour more memory, ± {:.2}", mib(growth.error));
+        facts.push((format!("{:.2}", mib(growth.per_hour)), what));
     }
     if let Some(audit) = &report.audit {
         let what = format!("acknowledged messages read back after kill -9, {} gone", audit.lost);
