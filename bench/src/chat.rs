@@ -2,6 +2,7 @@
 
 use monoio::io::AsyncReadRent as _;
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -69,30 +70,28 @@ pub(crate) async fn work(run: Rc<Run>) -> Result<(), String> {
     let chats = run.share.part(scenario.chats);
     let agents = chats.div_ceil(scenario.chats_per_agent);
     let all = run.share.part(scenario.connections);
-    let mut visitors = open_all(&run, all.saturating_sub(agents).max(chats), false).await?;
+    let visitors = open_all(&run, all.saturating_sub(agents).max(chats), false).await?;
     let agents = open_all(&run, agents, true).await?;
-    // Who was there first sits on the shard that answered first. Those who have an agent on another shard talk, and before them those who read slowly.
-    visitors.sort_by_key(|visitor| {
-        let shard = visitor.shard(&run);
-        (visitor.reading == Reading::Well, agents.iter().all(|agent| agent.shard(&run) == shard))
-    });
     for agent in &agents {
         let answer = agent.ask("avail", "{\"state\":\"busy\",\"cap\":500}").await?;
         if answer.contains("\"err\":") {
             return Err(format!("an agent's capacity: {answer}"));
         }
     }
+    let mut pool = Pool::new(&run, visitors);
     let mut talking = Vec::with_capacity(chats as usize);
-    for (number, visitor) in (0..chats).zip(&visitors) {
-        talking.push(begin(&run, number, visitor, &agents).await?);
+    for number in 0..chats {
+        let visitor = pool.pick(&run, &agents).ok_or("there are too few visitors")?;
+        talking.push(begin(&run, number, &visitor, &agents).await?);
     }
-    let idle = Rc::new(RefCell::new(visitors.split_off(talking.len())));
+    let idle = Rc::new(RefCell::new(pool.rest()));
     run.go().await;
     if scenario.churn > 0.0 && !idle.borrow().is_empty() {
         monoio::spawn(churn(Rc::clone(&run), Rc::clone(&idle), all));
     }
     if let Some(kind) = scenario.storm {
-        let everybody = visitors.iter().chain(idle.borrow().iter()).chain(&agents).map(Rc::clone).collect();
+        let visitors = talking.iter().map(|chat| &chat.visitor);
+        let everybody = visitors.chain(idle.borrow().iter()).chain(&agents).map(Rc::clone).collect();
         monoio::spawn(storm(Rc::clone(&run), everybody, kind));
     }
     if talking.is_empty() {
@@ -119,7 +118,7 @@ pub(crate) async fn work(run: Rc<Run>) -> Result<(), String> {
     }
     run.ending.set(true);
     let idle = idle.borrow();
-    let members = || visitors.iter().chain(&agents).chain(idle.iter());
+    let members = || talking.iter().map(|chat| &chat.visitor).chain(&agents).chain(idle.iter());
     let mut faults = Faults::default();
     for chat in &talking {
         let sides = chat.sides.borrow();
@@ -166,6 +165,51 @@ async fn talk(run: &Rc<Run>, talking: &[Rc<Chat>]) -> Result<(), String> {
     Ok(())
 }
 
+/// Visitors who do not talk yet.
+struct Pool {
+    /// Those who read slowly or not, who talk first.
+    slow: Vec<Rc<Member>>,
+    /// All others, by their shard.
+    by_shard: BTreeMap<Option<u16>, Vec<Rc<Member>>>,
+}
+
+impl Pool {
+    fn new(run: &Run, visitors: Vec<Rc<Member>>) -> Pool {
+        let mut pool = Pool { slow: Vec::new(), by_shard: BTreeMap::new() };
+        for visitor in visitors {
+            match visitor.reading {
+                Reading::Well => pool.by_shard.entry(visitor.shard(run)).or_default().push(visitor),
+                Reading::Slowly | Reading::Not => pool.slow.push(visitor),
+            }
+        }
+        pool
+    }
+
+    /// One for whom an agent on another shard is free, if there is one; of the shard with the most who are left.
+    fn pick(&mut self, run: &Run, agents: &[Rc<Member>]) -> Option<Rc<Member>> {
+        if let Some(slow) = self.slow.pop() {
+            return Some(slow);
+        }
+        let free: BTreeSet<Option<u16>> = free(run, agents).map(|agent| agent.shard(run)).collect();
+        let filled = self.by_shard.iter_mut().filter(|(_, visitors)| !visitors.is_empty());
+        filled
+            .max_by_key(|(shard, visitors)| (free.iter().any(|free| free != *shard), visitors.len()))?
+            .1
+            .pop()
+    }
+
+    /// Those who never talk.
+    fn rest(self) -> Vec<Rc<Member>> {
+        self.by_shard.into_values().flatten().chain(self.slow).collect()
+    }
+}
+
+/// Agents who take one more conversation.
+fn free<'a>(run: &Run, agents: &'a [Rc<Member>]) -> impl Iterator<Item = &'a Rc<Member>> {
+    let per_agent = run.share.scenario.chats_per_agent as usize;
+    agents.iter().filter(move |agent| agent.chats.borrow().len() < per_agent)
+}
+
 /// A visitor begins a conversation, and an agent takes it: one on another shard, where there is one.
 async fn begin(
     run: &Rc<Run>,
@@ -173,12 +217,10 @@ async fn begin(
     visitor: &Rc<Member>,
     agents: &[Rc<Member>],
 ) -> Result<Rc<Chat>, String> {
-    let per_agent = run.share.scenario.chats_per_agent as usize;
-    let shard_of = |member: &Member| member.shard(run);
-    let free = || agents.iter().filter(|agent| agent.chats.borrow().len() < per_agent);
-    let agent = free()
-        .find(|agent| shard_of(agent) != shard_of(visitor))
-        .or_else(|| free().next())
+    let shard = visitor.shard(run);
+    let agent = free(run, agents)
+        .find(|agent| agent.shard(run) != shard)
+        .or_else(|| free(run, agents).next())
         .ok_or("there are too few agents")?;
     let worker = run.share.worker;
     let answer = visitor
@@ -209,7 +251,7 @@ async fn begin(
         visitor: Rc::clone(visitor),
         agent: Rc::clone(agent),
         sides: RefCell::default(),
-        crosses: shard_of(agent) != shard_of(visitor),
+        crosses: agent.shard(run) != shard,
     });
     visitor.chats.borrow_mut().insert(c.clone(), Rc::clone(&chat));
     agent.chats.borrow_mut().insert(c.clone(), Rc::clone(&chat));
