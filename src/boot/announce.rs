@@ -20,7 +20,7 @@ pub(super) fn recovered(boot: &ShardBoot) {
     let found = &boot.recovered;
     if found.rewound {
         log::warn!(
-            "shard {}: the kernel did not survive and durability was \"memory\": history may have been rewound",
+            "shard {}: durability was \"memory\", and the kernel did not survive or could not flush: history may have been rewound",
             boot.shard
         );
     }

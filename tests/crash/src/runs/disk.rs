@@ -2,6 +2,7 @@
 
 mod surgery;
 
+use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -45,6 +46,7 @@ pub(crate) async fn run(common: Common, only: &str) -> Result<Tally, String> {
     test!("failing write", failing_write);
     test!("failing device", failing_device);
     test!("mended in place", mended_in_place);
+    test!("flush that fails late", failing_late);
     test!("read-only disk", read_only);
     test!("second server", second_server);
     test!("SIGTERM under load", sigterm);
@@ -240,12 +242,7 @@ async fn mended_in_place(common: &Common, mut plan: Plan) -> Result<String, Stri
     let mut rig = begin(common, plan).await?;
     for _ in 0..3 {
         rig.talk(Duration::from_secs(1)).await?;
-        let mut places = Vec::new();
-        let is_segment = |path: &Path| path.extension().is_some_and(|extension| extension == "seg");
-        for segment in surgery::find(&data_dir, &is_segment) {
-            places.extend(disk.places(&segment).map_err(said)?);
-        }
-        device.fail_at(places);
+        device.fail_at(places_of_journal(&disk, &data_dir)?);
         let ended = rig.server.wait(Duration::from_secs(30)).await;
         let status = ended.map_err(|error| format!("{error}\n{}", rig.server.log_tail()))?;
         if status.code() != Some(FENCED) {
@@ -261,6 +258,57 @@ async fn mended_in_place(common: &Common, mut plan: Plan) -> Result<String, Stri
     let outcome = finish(rig, "3 times fenced, mended in place, and without memory of it".to_owned()).await;
     drop(disk);
     outcome
+}
+
+/// Where all segments lie on the device.
+fn places_of_journal(disk: &Disk, data_dir: &Path) -> Result<Vec<Range<u64>>, String> {
+    let mut places = Vec::new();
+    let is_segment = |path: &Path| path.extension().is_some_and(|extension| extension == "seg");
+    for segment in surgery::find(data_dir, &is_segment) {
+        places.extend(disk.places(&segment).map_err(|error| error.to_string())?);
+    }
+    Ok(places)
+}
+
+/// At level memory words are acknowledged before they are flushed. When that flush fails they are gone, under a kernel that lives on: whoever was told them must
+/// learn that this is another history, and what was flushed before must be there.
+async fn failing_late(common: &Common, mut plan: Plan) -> Result<String, String> {
+    let work_dir = plan.work_dir.clone();
+    let said = |error: std::io::Error| error.to_string();
+    let device = Volatile::new(&work_dir.join("image"), 256, &work_dir.join("device")).map_err(said)?;
+    let disk = Disk::on(device.file(), &work_dir.join("disk")).map_err(said)?;
+    plan.data_dir = disk.point().join("data");
+    (plan.durability, plan.segment_mb) = ("memory", 1);
+    let data_dir = plan.data_dir.clone();
+    let mut manners = manners(common, CLIENTS, 2.0 * RATE);
+    manners.level = "memory";
+    let mut rig = Rig::begin(plan, manners).await?;
+    rig.talk(Duration::from_secs(2)).await?;
+    device.fail_at(places_of_journal(&disk, &data_dir)?);
+    // A checkpoint that passes a segment is the first to want a flush.
+    let ended = rig.server.wait(Duration::from_secs(60)).await;
+    let status = ended.map_err(|error| format!("{error}\n{}", rig.server.log_tail()))?;
+    if status.code() != Some(FENCED) {
+        return Err(format!("ended with {status} and not {FENCED}\n{}", rig.server.log_tail()));
+    }
+    device.mend();
+    // That history has changed is told to every client, and is right this time.
+    rig.world.quiet.set(true);
+    rig.start().await?;
+    rig.talk(Duration::from_secs(2)).await?;
+    let log = rig.server.log();
+    for words in ["may be gone with the flush that failed", "history may have been rewound"] {
+        if !log.contains(words) {
+            return Err(format!("the log does not say: {words}\n{}", rig.server.log_tail()));
+        }
+    }
+    match rig.world.complaints.borrow().iter().find(|what| what.contains("is unsaid")) {
+        Some(unsaid) => Err(format!("heads go back within one history epoch: {unsaid}")),
+        None => Ok(format!(
+            "{} acknowledged; who was told what is gone is told that too",
+            rig.world.counts.acked.get()
+        )),
+    }
 }
 
 fn heal(disk: &mut Disk) -> Result<(), String> {
