@@ -60,6 +60,8 @@ const SPARE_FILES: u64 = 200;
 const PER_SOURCE: u32 = 20_000;
 /// Longest time in which everybody connects and logs in.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Shortest time over which a rate is told.
+const SECOND_LEAST_NS: u64 = 500_000_000;
 /// From the word to begin until the first message.
 const RUN_UP_NS: u64 = 200_000_000;
 
@@ -292,10 +294,13 @@ pub(crate) fn run(scenario: &Scenario, setup: &Setup, command_line: String) -> R
             spent_from_ns = now_ns();
         }
         let (now, sum) = (observe::look(pid, None), crew.sum());
-        let second = Second::between(&last, &now, &before, &sum, start_ns);
-        eprintln!("{}", second.line(&sum));
-        seconds.push(second);
-        (last, before) = (now, sum);
+        // A part of a second, as at the end, would look like a spike.
+        if now.at_ns.saturating_sub(last.at_ns) >= SECOND_LEAST_NS {
+            let second = Second::between(&last, &now, &before, &sum, start_ns);
+            eprintln!("{}", second.line(&sum));
+            seconds.push(second);
+            (last, before) = (now, sum);
+        }
         if from.is_none() && now_ns() >= spent_from_ns {
             from = Some((observe::look(pid, admin), crew.sum()));
         }
