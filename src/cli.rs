@@ -52,7 +52,7 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: JournalVerb,
     },
-    /// Load a server and report what was measured: chat, echo, idle, or a file that ends in .toml
+    /// Load a server and report what was measured: chat, echo, idle, peak, storm, slow, broadcast, soak, or a file that ends in .toml
     Bench {
         /// Where the data directory of a server that is started for the run is made: the disk that is measured
         #[arg(long, value_name = "PATH", default_value = ".")]
