@@ -15,6 +15,11 @@ pub struct Plan {
     pub shard_cpus: Vec<u16>,
     /// Processors for the control plane and the followers; never empty. Overlaps with the shards' only where nothing else is left.
     pub control_cpus: Vec<u16>,
+    /// Of these, the ones followers do best on: the other threads of the shards' cores, whose caches have what they read. All, if there are none.
+    pub follower_cpus: Vec<u16>,
+    /// Processors for the interrupts of network and disk: those of cores without a shard; empty where no core is left, and interrupts are spread over
+    /// the shards.
+    pub irq_cpus: Vec<u16>,
     /// Why it came out so, one line each, for people.
     pub reasons: Vec<String>,
 }
@@ -67,7 +72,21 @@ impl Plan {
             reasons.push("no core is left: the control plane shares the shards'".to_owned());
         }
         control_cpus.sort_unstable();
-        Plan { shard_cpus, control_cpus, reasons }
+        let (mut irq_cpus, mut follower_cpus) = (Vec::new(), Vec::new());
+        for core in &topology.cores {
+            let others = core.cpus.iter().filter(|cpu| !shard_cpus.contains(cpu));
+            if core.cpus.iter().any(|cpu| shard_cpus.contains(cpu)) {
+                follower_cpus.extend(others);
+            } else {
+                irq_cpus.extend(others);
+            }
+        }
+        irq_cpus.sort_unstable();
+        follower_cpus.sort_unstable();
+        if follower_cpus.is_empty() {
+            follower_cpus.clone_from(&control_cpus);
+        }
+        Plan { shard_cpus, control_cpus, follower_cpus, irq_cpus, reasons }
     }
 
     /// Whether any processor has more than one shard; such shards never spin.

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::cgroup;
+use crate::host::{Host, Unread};
 use crate::list::{CpuList, ListError};
 
 /// One physical core and the processors (hardware threads) on it that this process may use.
@@ -50,13 +52,13 @@ impl fmt::Display for TopologyError {
 const CPUINFO: &str = "/proc/cpuinfo";
 const STATUS: &str = "/proc/self/status";
 const ONLINE: &str = "/sys/devices/system/cpu/online";
-const CPU_MAX: &str = "/sys/fs/cgroup/cpu.max";
 
 impl Topology {
     /// Reads the host through `read`, which gives the text of a file or `None`.
     ///
     /// Asked for: `/sys/devices/system/cpu/online`, `/sys/devices/system/cpu/cpuN/topology/thread_siblings_list`, `/proc/self/status`,
-    /// `/proc/cpuinfo` and `/sys/fs/cgroup/cpu.max`. What is missing is replaced by what assumes least: every processor a core of its own, no bound.
+    /// `/proc/cpuinfo`, and `/proc/self/cgroup` with the quotas of the groups it names. What is missing is replaced by what assumes least: every processor
+    /// a core of its own, no bound.
     pub fn read(read: impl Fn(&str) -> Option<String>) -> Result<Topology, TopologyError> {
         let cpuinfo = read(CPUINFO).unwrap_or_default();
         let online = match read(ONLINE) {
@@ -102,7 +104,7 @@ impl Topology {
         }
         Ok(Topology {
             cores,
-            quota_milli: read(CPU_MAX).as_deref().and_then(quota_milli),
+            quota_milli: cgroup::quota(&Reader(&read), "/proc/self").map(|quota| quota.value),
             model: values(&cpuinfo, "model name").next().unwrap_or("unknown").to_owned(),
         })
     }
@@ -113,18 +115,23 @@ impl Topology {
     }
 }
 
+/// Files alone make a host that has no folders.
+struct Reader<R>(R);
+
+impl<R: Fn(&str) -> Option<String>> Host for Reader<R> {
+    fn text(&self, path: &str) -> Result<String, Unread> {
+        (self.0)(path).ok_or(Unread::Missing)
+    }
+
+    fn names(&self, _path: &str) -> Result<Vec<String>, Unread> {
+        Err(Unread::Missing)
+    }
+}
+
 /// The values of `key : value` lines.
 fn values<'a>(text: &'a str, key: &'a str) -> impl Iterator<Item = &'a str> {
     text.lines().filter_map(move |line| {
         let (name, value) = line.split_once(':')?;
         (name.trim() == key).then_some(value.trim())
     })
-}
-
-/// `max 100000` or `250000 100000`: microseconds of a period.
-fn quota_milli(text: &str) -> Option<u32> {
-    let mut words = text.split_whitespace();
-    let quota: u64 = words.next()?.parse().ok()?;
-    let period: u64 = words.next()?.parse().ok()?;
-    u32::try_from(quota.checked_mul(1_000)?.checked_div(period)?).ok()
 }
