@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Complaints, Config, Layer};
 
@@ -41,6 +41,13 @@ pub(crate) enum Verb {
         /// Findings as JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Say whether this host is tuned: limits, kernel, processors, memory, network, disk
+    Tune {
+        #[command(flatten)]
+        args: TuneArgs,
+        #[command(flatten)]
+        overrides: Overrides,
     },
     /// Accounts, while the server runs or not
     Admin {
@@ -115,6 +122,36 @@ pub(crate) struct JournalArgs {
     pub(crate) shard: Option<u16>,
     #[command(flatten)]
     pub(crate) place: DataPlace,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TuneArgs {
+    #[command(flatten)]
+    pub(crate) mode: TuneMode,
+    /// Findings as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// End with status 1 if a finding is so bad or worse; without it the status is 0 whatever is found
+    #[arg(long, value_name = "STATE")]
+    pub(crate) fail_on: Option<FailOn>,
+}
+
+/// What to do with the findings. One must be named: a verb that changes hosts has no default.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct TuneMode {
+    /// Tell them, and change nothing
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+/// How bad a finding must be.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum FailOn {
+    /// It keeps the server from serving, or from keeping what it promised to keep
+    Fail,
+    /// It could be better
+    Warn,
 }
 
 /// Where the data are.
@@ -220,6 +257,9 @@ mod tests {
             "init --config -",
             "check --config x",
             "doctor --json",
+            "tune --check",
+            "tune --check --json --fail-on=fail --data-dir x",
+            "tune --check --fail-on warn",
             "admin passwd agent@localhost --password-stdin --data-dir x",
             "journal dump --data-dir x",
             "journal verify --json --data-dir x",
@@ -228,6 +268,13 @@ mod tests {
             let words = std::iter::once("ringdesk").chain(line.split(' '));
             Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
+    }
+
+    #[test]
+    fn a_verb_that_will_change_hosts_wants_its_mode_by_name() {
+        assert!(Cli::try_parse_from(["ringdesk", "tune"]).is_err());
+        assert!(Cli::try_parse_from(["ringdesk", "tune", "--json"]).is_err());
+        assert!(Cli::try_parse_from(["ringdesk", "tune", "--check", "--fail-on", "ok"]).is_err());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod host;
 mod place;
 
+pub(crate) use place::existing;
+
 use serde::Serialize;
 
 use crate::boot::Layout;

@@ -16,6 +16,7 @@ mod scratch;
 #[cfg(test)]
 mod small_journal;
 mod store;
+mod tune;
 mod verbs;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Verb::Init { config, force } => verbs::init(&config, force),
         Verb::Check(overrides) => verbs::check(overrides),
         Verb::Doctor { overrides, json } => doctor::doctor(overrides, json),
+        Verb::Tune { args, overrides } => tune::tune(args, overrides),
         Verb::Admin { verb: AdminVerb::Add { email, name, capacity, admin, password_stdin, place } } => {
             verbs::add_agent(&email, name.as_deref(), capacity, admin, password_stdin, place)
         }

@@ -23,7 +23,7 @@ pub(super) fn all(config: &Config, shards: u16) -> Vec<Finding> {
 }
 
 /// The directory itself, or the nearest above it that exists.
-fn existing(path: &Path) -> PathBuf {
+pub(crate) fn existing(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     while !path.as_os_str().is_empty() && !path.is_dir() {
         path = path.parent().unwrap_or(Path::new("")).to_owned();

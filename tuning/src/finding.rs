@@ -93,6 +93,8 @@ pub struct Finding {
     pub wanted: String,
     /// Why.
     pub reason: String,
+    /// Whether the reason is about what was found and not about the item: then people are told it even where all is well.
+    pub particular: bool,
     /// What a change may break; empty if nothing is known to.
     pub risk: &'static str,
     /// The command that mends it, to be run as root; begins with `none:` where no command can. For NA, where else to look, or empty.
@@ -130,12 +132,13 @@ impl Item {
 
     pub(crate) fn ok(self, current: impl AsRef<str>) -> Finding {
         let reason = self.reason;
-        self.fine(current, reason)
+        Finding { particular: false, ..self.fine(current, reason) }
     }
 
     /// As it should be, for a reason of its own.
     pub(crate) fn fine(self, current: impl AsRef<str>, reason: impl Into<String>) -> Finding {
-        self.finding(State::Ok, current.as_ref(), "", reason.into(), String::new())
+        let finding = self.finding(State::Ok, current.as_ref(), "", reason.into(), String::new());
+        Finding { particular: true, ..finding }
     }
 
     pub(crate) fn warn(
@@ -169,14 +172,19 @@ impl Item {
     }
 
     fn finding(self, state: State, current: &str, wanted: &str, reason: String, command: String) -> Finding {
+        let current = match clean(current) {
+            nothing if nothing.is_empty() && state != State::Na => "empty".to_owned(),
+            current => current,
+        };
         Finding {
             area: self.area,
             item: self.item,
             subject: self.subject,
             state,
-            current: clean(current),
+            current,
             wanted: clean(wanted),
             reason,
+            particular: false,
             risk: self.risk,
             command,
             path: self.path,
