@@ -117,9 +117,11 @@ fn idle_states(host: &dyn Host, wanted: &Wanted) -> Finding {
     for &cpu in shard_cpus(wanted).cpus() {
         for state in host.numbered(&format!("{CPU}/cpu{cpu}/cpuidle"), "state") {
             let folder = format!("{CPU}/cpu{cpu}/cpuidle/state{state}");
-            let disabled = host.number(&format!("{folder}/disable")).is_ok_and(|number| number != 0);
-            let Ok(latency) = host.number(&format!("{folder}/latency")) else { continue };
-            if !disabled && deepest.as_ref().is_none_or(|(most, _)| latency > *most) {
+            let disabled = host.number(&format!("{folder}/disable"));
+            let (Ok(0), Ok(latency)) = (disabled, host.number(&format!("{folder}/latency"))) else {
+                continue;
+            };
+            if deepest.as_ref().is_none_or(|(most, _)| latency > *most) {
                 let name = host.word(&format!("{folder}/name")).unwrap_or_default();
                 deepest = Some((latency, name));
             }

@@ -14,7 +14,7 @@ use tuning::{Build, Finding, Host, Plan, Report, Topology, Unread, Wanted};
 
 /// A host.
 #[derive(Clone, Default)]
-pub struct Texts(pub BTreeMap<String, Result<String, Unread>>);
+pub(crate) struct Texts(pub(crate) BTreeMap<String, Result<String, Unread>>);
 
 impl Host for Texts {
     fn text(&self, path: &str) -> Result<String, Unread> {
@@ -25,8 +25,8 @@ impl Host for Texts {
         let prefix = format!("{path}/");
         let mut names: Vec<String> = self
             .0
-            .keys()
-            .filter_map(|key| Some(key.strip_prefix(&prefix)?.split('/').next()?.to_owned()))
+            .range(prefix.clone()..)
+            .map_while(|(key, _)| Some(key.strip_prefix(&prefix)?.split('/').next()?.to_owned()))
             .collect();
         names.dedup();
         if names.is_empty() { Err(Unread::Missing) } else { Ok(names) }
@@ -35,7 +35,7 @@ impl Host for Texts {
 
 impl Texts {
     /// Another host, which differs in these lines; a line without `=` takes away a file, or a folder if it ends with `/`.
-    pub fn with(&self, lines: &str) -> Texts {
+    pub(crate) fn with(&self, lines: &str) -> Texts {
         let mut host = self.clone();
         for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let full = line
@@ -59,12 +59,12 @@ impl Texts {
         host
     }
 
-    pub fn topology(&self) -> Topology {
+    pub(crate) fn topology(&self) -> Topology {
         Topology::read(|path| self.text(path).ok()).unwrap()
     }
 
     /// What the server would be here if nothing is set.
-    pub fn wanted(&self) -> Wanted {
+    pub(crate) fn wanted(&self) -> Wanted {
         Wanted {
             data_dir: "/var/lib/ringdesk".to_owned(),
             durable: true,
@@ -78,11 +78,11 @@ impl Texts {
         }
     }
 
-    pub fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> Report {
         self.report_as(|_| {})
     }
 
-    pub fn report_as(&self, change: impl FnOnce(&mut Wanted)) -> Report {
+    pub(crate) fn report_as(&self, change: impl FnOnce(&mut Wanted)) -> Report {
         let mut wanted = self.wanted();
         change(&mut wanted);
         Report::new(self, &self.topology(), &wanted)
@@ -90,31 +90,34 @@ impl Texts {
 }
 
 /// The finding about an item, of the only or the first subject.
-pub fn finding<'a>(report: &'a Report, item: &str) -> &'a Finding {
+pub(crate) fn finding<'a>(report: &'a Report, item: &str) -> &'a Finding {
     report.findings.iter().find(|f| f.item == item).unwrap_or_else(|| panic!("nothing is said about {item}"))
 }
 
-pub const V1: &str = "fpu cx8 cmov mmx fxsr sse sse2 syscall lm";
-pub const V2: &str = "fpu cx8 cmov mmx fxsr sse sse2 syscall lm pni ssse3 cx16 sse4_1 sse4_2 popcnt lahf_lm";
-pub const V3: &str = "fpu cx8 cmov mmx fxsr sse sse2 syscall lm pni ssse3 cx16 sse4_1 sse4_2 popcnt lahf_lm fma movbe xsave avx f16c abm bmi1 avx2 bmi2";
-pub const V4: &str = "fpu cx8 cmov mmx fxsr sse sse2 syscall lm pni ssse3 cx16 sse4_1 sse4_2 popcnt lahf_lm fma movbe xsave avx f16c abm bmi1 avx2 bmi2 avx512f avx512dq avx512cd avx512bw avx512vl";
+pub(crate) const V1: &str = "fpu cx8 cmov mmx fxsr sse sse2 syscall lm";
+pub(crate) const V2: &str =
+    "fpu cx8 cmov mmx fxsr sse sse2 syscall lm pni ssse3 cx16 sse4_1 sse4_2 popcnt lahf_lm";
+pub(crate) const V3: &str = "fpu cx8 cmov mmx fxsr sse sse2 syscall lm pni ssse3 cx16 sse4_1 sse4_2 popcnt lahf_lm fma movbe xsave avx f16c abm bmi1 avx2 bmi2";
+pub(crate) const V4: &str = "fpu cx8 cmov mmx fxsr sse sse2 syscall lm pni ssse3 cx16 sse4_1 sse4_2 popcnt lahf_lm fma movbe xsave avx f16c abm bmi1 avx2 bmi2 avx512f avx512dq avx512cd avx512bw avx512vl";
 
 /// `/proc/cpuinfo` of an x86 with so many processors.
-pub fn cpuinfo(count: u16, model: &str, flags: &str) -> String {
+pub(crate) fn cpuinfo(count: u16, model: &str, flags: &str) -> String {
     let one = |cpu| format!("processor\t: {cpu}\nmodel name\t: {model}\nflags\t\t: {flags}\n\n");
     (0..count).map(one).collect()
 }
 
 /// One socket, eight cores with two threads, a device with a queue for each shard, an NVMe disk, systemd; everything as it should be.
-pub fn tuned() -> Texts {
+pub(crate) fn tuned() -> Texts {
     let mut lines = format!("/proc/cpuinfo = {}\n", cpuinfo(16, "Eight Cores", V3).replace('\n', "\\n"));
     for cpu in 0..16 {
         lines += &format!("@cpu/cpu{cpu}/topology/thread_siblings_list = {},{}\n", cpu % 8, cpu % 8 + 8);
         lines += &format!("@cpu/cpu{cpu}/cpufreq/scaling_governor = performance\n");
-        lines +=
-            &format!("@cpu/cpu{cpu}/cpuidle/state0/name = POLL\n@cpu/cpu{cpu}/cpuidle/state0/latency = 0\n");
-        lines +=
-            &format!("@cpu/cpu{cpu}/cpuidle/state1/name = C1\n@cpu/cpu{cpu}/cpuidle/state1/latency = 2\n");
+        lines += &format!(
+            "@cpu/cpu{cpu}/cpuidle/state0/name = POLL\n@cpu/cpu{cpu}/cpuidle/state0/latency = 0\n@cpu/cpu{cpu}/cpuidle/state0/disable = 0\n"
+        );
+        lines += &format!(
+            "@cpu/cpu{cpu}/cpuidle/state1/name = C1\n@cpu/cpu{cpu}/cpuidle/state1/latency = 2\n@cpu/cpu{cpu}/cpuidle/state1/disable = 0\n"
+        );
         lines +=
             &format!("@cpu/cpu{cpu}/cpuidle/state2/name = C6\n@cpu/cpu{cpu}/cpuidle/state2/latency = 133\n");
         lines += &format!("@cpu/cpu{cpu}/cpuidle/state2/disable = 1\n");
