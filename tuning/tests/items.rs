@@ -428,9 +428,17 @@ fn nonsense_in_any_file_ends_nobody() {
     let host = tuned();
     let (topology, wanted) = (host.topology(), host.wanted());
     for path in host.0.keys() {
-        for text in
-            ["", "\n", "-1", "99999999999999999999", "a:b:c - d", "[", "18446744073709551615 x - \u{1b}[2J"]
-        {
+        for text in [
+            "",
+            "\n",
+            "-1",
+            "99999999999999999999",
+            "9223372036854775807",
+            "cpu  18446744073709551615 18446744073709551615 1 1 1 1 1 18446744073709551615",
+            "a:b:c - d",
+            "[",
+            "18446744073709551615 x - \u{1b}[2J",
+        ] {
             let mut host = host.clone();
             host.0.insert(path.clone(), Ok(text.to_owned()));
             let report = Report::new(&host, &topology, &wanted);

@@ -213,7 +213,7 @@ fn hugepages(host: &dyn Host) -> Finding {
     let (Some(free), Some(size), Some(total)) = (free, kib("Hugepagesize"), kib("MemTotal")) else {
         return item.na("this kernel has no huge pages");
     };
-    let idle = free * size;
+    let idle = free.saturating_mul(size);
     // An eighth is more than anybody sets apart by mistake and never notices.
     if idle > total / 8 {
         item.warn(format!("{} MiB free", idle >> 10), "as few as others use", "sysctl -w vm.nr_hugepages=0")

@@ -14,7 +14,7 @@ const CLOCK: &str = "/sys/devices/system/clocksource/clocksource0";
 /// A wake-up from an idle state may take so long, in microseconds.
 const WAKE_US_MAX: i64 = 10;
 /// Of a host's time, in thousandths, what a hypervisor may keep before it shows in the tails.
-const STEAL_MILLI_MAX: u64 = 10;
+const STEAL_MILLI_MAX: u128 = 10;
 
 pub(super) fn check(host: &dyn Host, topology: &Topology, wanted: &Wanted) -> Vec<Finding> {
     vec![
@@ -296,7 +296,7 @@ fn steal(host: &dyn Host) -> Finding {
     };
     // cpu user nice system idle iowait irq softirq steal guest guest_nice; the last two are in user and nice already (proc(5)).
     let line = text.lines().find_map(|line| line.strip_prefix("cpu "));
-    let numbers: Vec<u64> =
+    let numbers: Vec<u128> =
         line.unwrap_or("").split_whitespace().filter_map(|word| word.parse().ok()).take(8).collect();
     let [.., steal] = numbers.as_slice() else {
         return item.na("/proc/stat has no line for all processors");
@@ -304,7 +304,7 @@ fn steal(host: &dyn Host) -> Finding {
     if numbers.len() < 8 {
         return item.na("this kernel does not count it");
     }
-    let milli = steal * 1_000 / numbers.iter().sum::<u64>().max(1);
+    let milli = steal * 1_000 / numbers.iter().sum::<u128>().max(1);
     let current = format!("{}.{} % of the time since the start", milli / 10, milli % 10);
     if milli > STEAL_MILLI_MAX {
         item.warn(current, "below 1 %", "none: ask for pinned processors, or take bare metal")

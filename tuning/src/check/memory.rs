@@ -107,7 +107,9 @@ fn min_free(host: &dyn Host) -> Finding {
     };
     let needed = MIN_FREE_KIB.min(total / MIN_FREE_PART);
     match host.number(&item.path) {
-        Ok(number) if number as u64 >= needed => item.ok(number.to_string()),
+        Ok(number) if u64::try_from(number).is_ok_and(|number| number >= needed) => {
+            item.ok(number.to_string())
+        }
         Ok(number) => {
             item.warn(number.to_string(), format!("at least {needed}"), sysctl_set(NAME, &needed.to_string()))
         }

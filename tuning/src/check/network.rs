@@ -271,11 +271,12 @@ fn conntrack(host: &dyn Host, wanted: &Wanted) -> Finding {
     let needed = (wanted.connections * 4) as i64;
     let used = host.number(&sysctl_path("net.netfilter.nf_conntrack_count")).unwrap_or(0);
     match host.number(&item.path) {
-        Ok(most) if used * 10 >= most * 9 => item
+        Ok(most) if most <= 0 => item.fine(most.to_string(), "connections are tracked without a bound"),
+        Ok(most) if used.saturating_mul(10) >= most.saturating_mul(9) => item
             .fail(
                 format!("{most}, of which {used} are used"),
                 format!("at least {needed}"),
-                sysctl_set(NAME, &needed.max(most * 2).to_string()),
+                sysctl_set(NAME, &needed.max(most.saturating_mul(2)).to_string()),
             )
             .because("the table is nearly full: visitors are about to be dropped silently"),
         Ok(most) if most >= needed => item.ok(format!("{most}, of which {used} are used")),
