@@ -309,7 +309,7 @@ fn steal(host: &dyn Host) -> Finding {
     if milli > STEAL_MILLI_MAX {
         item.warn(current, "below 1 %", "none: ask for pinned processors, or take bare metal")
     } else if guest {
-        item.fine(current, "a virtual machine: a core that slept may take 10 to 50 µs more to wake")
+        item.fine(current, "a core of a virtual machine may take 10 to 50 µs more to wake")
     } else {
         item.ok(current)
     }

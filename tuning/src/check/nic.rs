@@ -134,7 +134,7 @@ impl Device<'_> {
                 ),
             )
         } else {
-            item.fine(current, format!("enough for {shards} cores with shards"))
+            item.fine(current, "one for each core with a shard, or more")
         }
     }
 
