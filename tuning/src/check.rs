@@ -9,8 +9,8 @@ mod nic;
 mod process;
 mod storage;
 
-use crate::finding::{Finding, State};
-use crate::host::Host;
+use crate::finding::{Area, Finding, Item, State};
+use crate::host::{Host, quoted};
 use crate::level::Build;
 use crate::plan::Plan;
 use crate::topology::Topology;
@@ -130,7 +130,7 @@ impl Rule {
 
 /// A sysctl that holds one number.
 struct Sysctl {
-    area: crate::finding::Area,
+    area: Area,
     name: &'static str,
     rule: Rule,
     reason: &'static str,
@@ -140,7 +140,7 @@ struct Sysctl {
 impl Sysctl {
     fn check(&self, host: &dyn Host) -> Finding {
         let path = sysctl_path(self.name);
-        let item = crate::finding::Item::new(self.area, self.name, path.clone(), self.reason).risk(self.risk);
+        let item = Item::new(self.area, self.name, path.clone(), self.reason).risk(self.risk);
         match host.number(&path) {
             Ok(number) if self.rule.holds(number) => item.ok(number.to_string()),
             Ok(number) => {
@@ -157,9 +157,5 @@ fn sysctl_path(name: &str) -> String {
 }
 
 fn sysctl_set(name: &str, value: &str) -> String {
-    if value.contains(' ') {
-        format!("sysctl -w {name}='{value}'")
-    } else {
-        format!("sysctl -w {name}={value}")
-    }
+    format!("sysctl -w {name}={}", quoted(value))
 }

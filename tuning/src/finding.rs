@@ -183,7 +183,7 @@ impl Item {
             state,
             current,
             wanted: clean(wanted),
-            reason,
+            reason: plain(&reason),
             particular: false,
             risk: self.risk,
             command,
@@ -195,7 +195,7 @@ impl Item {
 impl Finding {
     /// With a reason that knows more.
     pub(crate) fn because(self, reason: impl Into<String>) -> Finding {
-        Finding { reason: reason.into(), ..self }
+        Finding { reason: plain(&reason.into()), ..self }
     }
 
     /// With a place to look at instead.
@@ -205,9 +205,14 @@ impl Finding {
 }
 
 /// What a host says, on one line, without anything that moves a terminal's cursor.
-fn clean(text: &str) -> String {
+fn plain(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
-    words.join(" ").chars().filter(|c| !c.is_control()).take(VALUE_CHARS_MAX).collect()
+    words.join(" ").chars().filter(|c| !c.is_control()).collect()
+}
+
+/// The same, as long as a value may be.
+fn clean(text: &str) -> String {
+    plain(text).chars().take(VALUE_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
