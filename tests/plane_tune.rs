@@ -80,10 +80,8 @@ fn the_report_for_people_has_a_line_for_each_finding_and_one_that_counts() {
 fn limits_of_the_process_are_seen_and_decide_the_status_only_if_asked() {
     let scratch = Scratch::new();
     for (fail_on, wanted) in [("", Some(0)), ("--fail-on warn", Some(1))] {
-        let (status, text, _) = output(
-            &mut through_shell(&scratch.0, "ulimit -n 1000; exec nice -n 19", fail_on)
-                .env("RUST_BACKTRACE", "0"),
-        );
+        let (status, text, _) =
+            output(&mut through_shell(&scratch.0, "ulimit -n 1000; exec nice -n 19", fail_on));
         assert_eq!(status, wanted, "{text}");
         let report = report(&text);
         let nofile = finding(&report, "RLIMIT_NOFILE");

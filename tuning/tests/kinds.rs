@@ -197,6 +197,7 @@ fn container() -> Texts {
         .with(
             r"
             /proc/1/comm = ringdesk
+            /proc/2/comm = sh
             /proc/self/cgroup = 0::/kubepods.slice/pod7/c1
             /sys/fs/cgroup/cpu.max = 350000 100000
             /sys/fs/cgroup/cpu.stat = usage_usec 9\nnr_periods 800\nnr_throttled 31
@@ -292,6 +293,25 @@ fn memory_is_no_disk_and_only_durability_makes_it_a_failure() {
     let host = tuned().with("/proc/self/mountinfo = 1 0 0:5 / /var rw - tmpfs tmpfs rw");
     assert_eq!(state(&host.report(), "file system"), State::Fail);
     assert_eq!(state(&host.report_as(|wanted| wanted.durable = false), "file system"), State::Warn);
+}
+
+#[test]
+fn the_tightest_of_all_groups_above_bounds_and_is_named() {
+    let host = tuned().with(
+        r"
+        /sys/fs/cgroup/system.slice/cpu.max = 300000 100000
+        /sys/fs/cgroup/system.slice/ringdesk.service/cpu.max = 800000 100000
+        /sys/fs/cgroup/system.slice/memory.max = 9663676416
+        /sys/fs/cgroup/system.slice/ringdesk.service/memory.max = 8589934592
+        ",
+    );
+    assert_eq!(host.wanted().plan.shard_cpus, [0, 1]);
+    let report = host.report();
+    assert_eq!(finding(&report, "cpu.max").path, "/sys/fs/cgroup/system.slice/cpu.max");
+    assert_eq!(
+        finding(&report, "memory.max").path,
+        "/sys/fs/cgroup/system.slice/ringdesk.service/memory.max"
+    );
 }
 
 #[test]
