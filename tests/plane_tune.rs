@@ -5,7 +5,7 @@ mod plane_support;
 use std::path::Path;
 use std::process::Command;
 
-use plane_support::{Scratch, output, ringdesk};
+use plane_support::{Scratch, Server, output, ringdesk};
 use serde_json::Value;
 
 fn report(text: &str) -> Value {
@@ -92,6 +92,21 @@ fn limits_of_the_process_are_seen_and_decide_the_status_only_if_asked() {
         let nice = finding(&report, "nice");
         assert_eq!((&nice["state"], &nice["current"]), (&Value::from("WARN"), &Value::from("19")));
     }
+}
+
+#[test]
+fn the_limits_of_a_server_that_runs_count_and_not_those_of_who_looks() {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.0, &[]);
+    let (status, text, errors) =
+        output(&mut through_shell(&scratch.0, "ulimit -n 1000; exec nice -n 0", "--data-dir data"));
+    assert_eq!(status, Some(0), "{text} {errors}");
+    let report = report(&text);
+    assert_eq!(report["server"], server.pid());
+    let nofile = finding(&report, "RLIMIT_NOFILE");
+    assert_eq!(nofile["path"], format!("/proc/{}/limits", server.pid()));
+    assert_ne!(nofile["current"], "1000 (hard limit)");
+    server.stop();
 }
 
 #[test]

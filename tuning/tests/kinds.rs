@@ -292,6 +292,7 @@ fn what_the_settings_ask_for_decides_how_much_is_enough() {
 fn memory_is_no_disk_and_only_durability_makes_it_a_failure() {
     let host = tuned().with("/proc/self/mountinfo = 1 0 0:5 / /var rw - tmpfs tmpfs rw");
     assert_eq!(state(&host.report(), "file system"), State::Fail);
+    assert_eq!(state(&host.report(), "barrier"), State::Na, "there is no cache to flush");
     assert_eq!(state(&host.report_as(|wanted| wanted.durable = false), "file system"), State::Warn);
 }
 

@@ -18,7 +18,13 @@ pub(super) fn check(host: &dyn Host, wanted: &Wanted) -> Vec<Finding> {
     let Some(mount) = mount else {
         return vec![item.na(format!("{MOUNTS} does not say what is mounted there"))];
     };
-    let mut findings = vec![mount.kind(wanted), mount.times(), mount.discard(), mount.barrier(wanted)];
+    let mut findings = vec![mount.kind(wanted)];
+    if matches!(mount.kind.as_str(), "tmpfs" | "ramfs" | "overlay") {
+        let none = |item| mount.item(item, "").na("of no account until the data are on a disk");
+        findings.extend(["time stamps", "discard", "barrier"].map(none));
+    } else {
+        findings.extend([mount.times(), mount.discard(), mount.barrier(wanted)]);
+    }
     let disks = mount.disks(host);
     if disks.is_empty() {
         let item = Item::new(Area::Storage, "disk", MOUNTS, "").of(&mount.source);
