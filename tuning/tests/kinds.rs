@@ -383,3 +383,21 @@ fn isolated_processors_that_the_process_may_not_use_are_named() {
     assert!(found.reason.starts_with("0-6 are set apart and no shard is planned there"), "{}", found.reason);
     assert!(Topology::read(|path| tuning::Host::text(&host, path).ok()).is_ok());
 }
+
+#[test]
+fn a_host_with_the_sysctls_that_are_shipped_has_none_to_mend() {
+    let shipped = include_str!("../../deploy/sysctl.d/90-ringdesk.conf");
+    let lines =
+        shipped.lines().filter_map(|line| line.split_once('=')).filter(|(name, _)| !name.starts_with('#'));
+    let set: Vec<String> = lines
+        .map(|(name, value)| format!("@sysctl/{} = {}", name.trim().replace('.', "/"), value.trim()))
+        .collect();
+    assert!(set.len() > 10, "{set:?}");
+    let report = tuned().with(&set.join("\n")).report();
+    assert_eq!(
+        report.worst(),
+        State::Ok,
+        "{:#?}",
+        report.findings.iter().filter(|f| f.state > State::Ok).collect::<Vec<_>>()
+    );
+}
