@@ -15,7 +15,7 @@ use crate::clock::now_ns;
 use crate::figures::Figures;
 use crate::notices;
 use crate::observe::{self, Moment, Spent};
-use crate::report::{Report, Second};
+use crate::report::{Host, Report, Second};
 use crate::scenario::{Kind, Scenario, Storm};
 use crate::server::Server;
 use crate::worker::{Said, Share, Target, Word};
@@ -356,7 +356,10 @@ pub(crate) fn run(scenario: &Scenario, setup: &Setup, command_line: String) -> R
         figures,
         seconds,
         spent,
-        host: crate::report::Host::look(),
+        host: Host::look(match &setup.place {
+            Place::Spawn { bin, .. } => Some((bin, scenario.shards)),
+            Place::Remote { .. } => None,
+        }),
         server: server.map_or_else(|| target.address.to_string(), |_| "started for this run".into()),
     })
 }

@@ -1,6 +1,7 @@
 //! What is said after a run: a table on the terminal, and files.
 
 mod hgrm;
+mod host;
 mod html;
 mod plot;
 
@@ -8,42 +9,12 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::path::Path;
 
+pub(crate) use host::{Host, Tuning};
+
 use crate::audit::Audit;
 use crate::figures::Figures;
 use crate::observe::{Moment, Spent};
 use crate::scenario::{Kind, Scenario, Storm};
-
-/// The host of the generator.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Host {
-    /// Of its kernel.
-    pub(crate) kernel: String,
-    /// As it calls itself.
-    pub(crate) processor: String,
-    /// Cores that are online.
-    pub(crate) cores: usize,
-    /// Memory in bytes.
-    pub(crate) memory: u64,
-}
-
-impl Host {
-    /// Looks at `/proc`.
-    pub(crate) fn look() -> Host {
-        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let value = |text: &str, key: &str| {
-            let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
-            line.split_once(':').map_or(String::new(), |(_, value)| value.trim().to_owned())
-        };
-        let memory = value(&read("/proc/meminfo"), "MemTotal");
-        Host {
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            processor: value(&read("/proc/cpuinfo"), "model name"),
-            cores: std::thread::available_parallelism().map_or(0, usize::from),
-            memory: memory.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0)
-                * 1024,
-        }
-    }
-}
 
 /// One second of the run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -249,6 +220,13 @@ impl Report {
             self.host.cores,
             self.host.kernel
         );
+        if let Some(Tuning { ok, ill }) = &self.host.tuning {
+            let _ = writeln!(
+                text,
+                "host: {ok} items tuned, {} could be better (ringdesk tune --check)",
+                ill.len()
+            );
+        }
         let _ = writeln!(
             text,
             "sent {}  acknowledged {}  received {}  crossed shards {:.0} %  typing and receipts {}  heartbeats {}\n",

@@ -138,7 +138,7 @@ pub(crate) fn html(report: &Report) -> String {
     server(&mut page, report);
     let _ = writeln!(
         page,
-        "<h2>Where</h2>\n<p>Generator: {} ({} cores, {}), Linux {}; {} worker processes. Server: {}, {} shards, durability <code>{}</code>.</p>\n</body></html>",
+        "<h2>Where</h2>\n<p>Generator: {} ({} cores, {}), Linux {}; {} worker processes. Server: {}, {} shards, durability <code>{}</code>.</p>",
         escaped(&report.host.processor),
         report.host.cores,
         bytes(report.host.memory as f64),
@@ -148,7 +148,35 @@ pub(crate) fn html(report: &Report) -> String {
         scenario.shards,
         escaped(&scenario.durability)
     );
+    tuned(&mut page, report);
+    page.push_str("</body></html>\n");
     page
+}
+
+/// What the host lacks.
+fn tuned(page: &mut String, report: &Report) {
+    let Some(tuning) = &report.host.tuning else { return };
+    let _ = writeln!(
+        page,
+        "<p><code>ringdesk tune --check</code>: {} items are as they should be, {} could be better.</p>",
+        tuning.ok,
+        tuning.ill.len()
+    );
+    if tuning.ill.is_empty() {
+        return;
+    }
+    page.push_str("<details><summary>What could be better</summary><div class=\"wide\"><table><tr><th></th><th>is</th><th>should be</th></tr>\n");
+    for ill in &tuning.ill {
+        let _ = writeln!(
+            page,
+            "<tr><td>{} {}</td><td>{}</td><td>{}</td></tr>",
+            escaped(&ill.state),
+            escaped(&ill.item),
+            escaped(&ill.current),
+            escaped(&ill.wanted)
+        );
+    }
+    page.push_str("</table></div></details>\n");
 }
 
 fn facts(page: &mut String, report: &Report) {
