@@ -1,0 +1,74 @@
+//! monoio on io_uring: a task and a buffer for each connection, frames turned round in it.
+
+use monoio::io::{AsyncReadRent as _, AsyncWriteRentExt as _};
+use rivals::account::{self, MESSAGES};
+use rivals::{Args, ws};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const READ_SIZE: usize = 2048;
+
+fn main() {
+    let args = Args::take();
+    let listener = args.listener();
+    let mut runtime = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new()
+        .with_entries(4096)
+        .build()
+        .expect("a runtime can be made");
+    runtime.block_on(async move {
+        let listener = monoio::net::TcpListener::from_std(listener).expect("it is a listener");
+        loop {
+            let Ok((stream, _)) = listener.accept().await else { continue };
+            monoio::spawn(serve(stream));
+        }
+    });
+}
+
+async fn serve(mut stream: monoio::net::TcpStream) {
+    let (mut upgraded, mut rest) = (false, Vec::new());
+    let mut buffer = Vec::with_capacity(READ_SIZE);
+    loop {
+        buffer.clear();
+        let (result, back) = stream.read(buffer).await;
+        buffer = back;
+        match result {
+            Ok(1..) => {}
+            _ => return,
+        }
+        if !upgraded || !rest.is_empty() {
+            rest.append(&mut buffer);
+            core::mem::swap(&mut rest, &mut buffer);
+        }
+        if !upgraded {
+            match ws::upgrade(&buffer) {
+                Ok(None) => {
+                    core::mem::swap(&mut rest, &mut buffer);
+                    continue;
+                }
+                Ok(Some((head, answer))) => {
+                    buffer.drain(..head);
+                    upgraded = true;
+                    if stream.write_all(answer).await.0.is_err() {
+                        return;
+                    }
+                }
+                Err(ws::NoUpgrade) => return,
+            }
+        }
+        let done = ws::echo(&mut buffer);
+        rest.extend_from_slice(&buffer[done.consumed..]);
+        buffer.truncate(done.produced);
+        account::count(&MESSAGES, done.messages);
+        if !buffer.is_empty() {
+            let (result, back) = stream.write_all(buffer).await;
+            buffer = back;
+            if result.is_err() {
+                return;
+            }
+        }
+        if done.closed {
+            return;
+        }
+    }
+}
