@@ -60,3 +60,23 @@ impl Args {
         listener
     }
 }
+
+/// Accepts on a tokio runtime of one thread and serves each connection by a task of it.
+///
+/// # Panics
+/// When there is no runtime to be had.
+pub fn on_tokio<F: Future<Output = ()> + 'static>(args: &Args, serve: impl Fn(tokio::net::TcpStream) -> F) {
+    let listener = args.listener();
+    listener.set_nonblocking(true).expect("a listener can be made not to wait");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime can be made");
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let listener = tokio::net::TcpListener::from_std(listener).expect("it is a listener");
+        loop {
+            if let Ok((stream, _)) = listener.accept().await {
+                tokio::task::spawn_local(serve(stream));
+            }
+        }
+    });
+}

@@ -86,6 +86,47 @@ pub fn echo(bytes: &mut [u8]) -> Echo {
     done
 }
 
+/// What a connection keeps of bytes that could not be turned round where they lay: its upgrade request, and the beginnings of frames.
+#[derive(Default)]
+pub struct Unfinished {
+    upgraded: bool,
+    bytes: Vec<u8>,
+}
+
+impl Unfinished {
+    /// Whether nothing is kept and the upgrade is done: what comes may be turned round where it lies.
+    pub fn is_clear(&self) -> bool {
+        self.upgraded && self.bytes.is_empty()
+    }
+
+    /// Keeps the beginning of a frame.
+    pub fn keep(&mut self, rest: &[u8]) {
+        self.bytes.extend_from_slice(rest);
+    }
+
+    /// Takes more bytes: the answer to all that is whole now, how many messages are in it, and whether the peer closes or is no WebSocket.
+    pub fn add(&mut self, more: &[u8]) -> (Vec<u8>, u64, bool) {
+        self.bytes.extend_from_slice(more);
+        let mut answer = Vec::new();
+        if !self.upgraded {
+            match upgrade(&self.bytes) {
+                Ok(None) => return (answer, 0, false),
+                Ok(Some((head, said))) => {
+                    self.bytes.drain(..head);
+                    self.upgraded = true;
+                    answer = said;
+                }
+                Err(NoUpgrade) => return (answer, 0, true),
+            }
+        }
+        let done = echo(&mut self.bytes);
+        // Whole frames are answered at the front of themselves; what is behind them is still as it came.
+        answer.extend_from_slice(&self.bytes[..done.produced]);
+        self.bytes.drain(..done.consumed);
+        (answer, done.messages, done.closed)
+    }
+}
+
 /// Header size, mask included, and payload size of a whole frame of a client.
 pub fn frame(bytes: &[u8]) -> Option<(usize, usize)> {
     let second = *bytes.get(1)?;
@@ -165,6 +206,25 @@ mod tests {
         assert!(done.closed && done.produced == 4);
         let mut unmasked = vec![0x01, 0x80, 0, 0, 0, 0];
         assert!(echo(&mut unmasked).closed, "the first of several frames is not echoed here");
+    }
+
+    #[test]
+    fn what_comes_in_pieces_is_answered_when_it_is_whole() {
+        let mut stream = b"GET / HTTP/1.1\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".to_vec();
+        stream.extend(client(2, b"one"));
+        stream.extend(client(2, b"two"));
+        for size in 1..stream.len() {
+            let (mut unfinished, mut said, mut messages) = (Unfinished::default(), Vec::new(), 0);
+            for piece in stream.chunks(size) {
+                let (answer, more, closed) = unfinished.add(piece);
+                assert!(!closed);
+                said.extend(answer);
+                messages += more;
+            }
+            assert!(said.starts_with(b"HTTP/1.1 101") && said.ends_with(b"\x82\x03one\x82\x03two"), "{size}");
+            assert!(messages == 2 && unfinished.is_clear());
+        }
+        assert!(Unfinished::default().add(b"GET / HTTP/1.1\r\n\r\n").2, "no upgrade");
     }
 
     #[test]

@@ -13,8 +13,7 @@ const LISTENER: u64 = u64::MAX;
 
 struct Conn {
     stream: TcpStream,
-    upgraded: bool,
-    rest: Vec<u8>,
+    unfinished: ws::Unfinished,
     /// What the socket did not take yet.
     out: VecDeque<u8>,
     waits: bool,
@@ -53,8 +52,7 @@ fn main() {
                     }
                     conns[place] = Some(Conn {
                         stream,
-                        upgraded: false,
-                        rest: Vec::new(),
+                        unfinished: ws::Unfinished::default(),
                         out: VecDeque::new(),
                         waits: false,
                     });
@@ -92,31 +90,15 @@ impl Conn {
             Ok(size) => size,
             Err(error) => return error.kind() == ErrorKind::WouldBlock,
         };
-        if self.upgraded && self.rest.is_empty() {
+        if self.unfinished.is_clear() {
             let done = ws::echo(&mut buffer[..size]);
-            self.rest.extend_from_slice(&buffer[done.consumed..size]);
+            self.unfinished.keep(&buffer[done.consumed..size]);
             account::count(&MESSAGES, done.messages);
             return self.write(&buffer[..done.produced]) && !done.closed;
         }
-        self.rest.extend_from_slice(&buffer[..size]);
-        if !self.upgraded {
-            match ws::upgrade(&self.rest) {
-                Ok(None) => return true,
-                Ok(Some((head, answer))) => {
-                    self.rest.drain(..head);
-                    self.upgraded = true;
-                    if !self.write(&answer) {
-                        return false;
-                    }
-                }
-                Err(ws::NoUpgrade) => return false,
-            }
-        }
-        let mut rest = core::mem::take(&mut self.rest);
-        let done = ws::echo(&mut rest);
-        self.rest.extend_from_slice(&rest[done.consumed..]);
-        account::count(&MESSAGES, done.messages);
-        self.write(&rest[..done.produced]) && !done.closed
+        let (answer, messages, closed) = self.unfinished.add(&buffer[..size]);
+        account::count(&MESSAGES, messages);
+        self.write(&answer) && !closed
     }
 
     fn write(&mut self, mut bytes: &[u8]) -> bool {

@@ -38,23 +38,12 @@ async fn answer(
 }
 
 fn main() {
-    let args = Args::take();
-    let listener = args.listener();
-    listener.set_nonblocking(true).expect("a listener can be made not to wait");
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime can be made");
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async {
-        let listener = tokio::net::TcpListener::from_std(listener).expect("it is a listener");
-        loop {
-            let Ok((stream, _)) = listener.accept().await else { continue };
-            tokio::task::spawn_local(async move {
-                let io = hyper_util::rt::TokioIo::new(stream);
-                let _ = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(io, service_fn(answer))
-                    .with_upgrades()
-                    .await;
-            });
-        }
+    rivals::on_tokio(&Args::take(), |stream| async move {
+        let io = hyper_util::rt::TokioIo::new(stream);
+        // A peer that goes away is no fault of an echo.
+        let _ = hyper::server::conn::http1::Builder::new()
+            .serve_connection(io, service_fn(answer))
+            .with_upgrades()
+            .await;
     });
 }

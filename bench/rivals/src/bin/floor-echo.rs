@@ -20,9 +20,7 @@ enum Sending {
 }
 
 struct Conn {
-    upgraded: bool,
-    /// Bytes of a frame, or of a head, that is not whole.
-    rest: Vec<u8>,
+    unfinished: ws::Unfinished,
     sending: Sending,
     /// What waits behind it.
     next: Vec<u8>,
@@ -48,8 +46,7 @@ fn main() {
                     if completion.result >= 0 {
                         let slot = completion.result as u32;
                         conns[slot as usize] = Some(Box::new(Conn {
-                            upgraded: false,
-                            rest: Vec::new(),
+                            unfinished: ws::Unfinished::default(),
                             sending: Sending::Nothing,
                             next: Vec::new(),
                             receives: true,
@@ -104,9 +101,9 @@ fn main() {
 impl Conn {
     fn came(&mut self, ring: &mut Ring, slot: u32, id: u16, bytes: &'static mut [u8]) -> u64 {
         let size = bytes.len();
-        if self.upgraded && self.rest.is_empty() {
+        if self.unfinished.is_clear() {
             let done = ws::echo(bytes);
-            self.rest.extend_from_slice(&bytes[done.consumed..size]);
+            self.unfinished.keep(&bytes[done.consumed..size]);
             let answer = &bytes[..done.produced];
             match self.sending {
                 _ if answer.is_empty() => ring.give_back(id),
@@ -122,28 +119,13 @@ impl Conn {
             self.ends |= done.closed;
             return done.messages;
         }
-        self.rest.extend_from_slice(bytes);
+        let (answer, messages, closed) = self.unfinished.add(bytes);
         ring.give_back(id);
-        if !self.upgraded {
-            match ws::upgrade(&self.rest) {
-                Ok(None) => return 0,
-                Ok(Some((head, answer))) => {
-                    self.rest.drain(..head);
-                    self.upgraded = true;
-                    self.say(ring, slot, answer);
-                }
-                Err(ws::NoUpgrade) => self.ends = true,
-            }
+        if !answer.is_empty() {
+            self.say(ring, slot, answer);
         }
-        let mut rest = core::mem::take(&mut self.rest);
-        let done = ws::echo(&mut rest);
-        self.rest.extend_from_slice(&rest[done.consumed..]);
-        rest.truncate(done.produced);
-        if !rest.is_empty() {
-            self.say(ring, slot, rest);
-        }
-        self.ends |= done.closed;
-        done.messages
+        self.ends |= closed;
+        messages
     }
 
     fn say(&mut self, ring: &mut Ring, slot: u32, bytes: Vec<u8>) {

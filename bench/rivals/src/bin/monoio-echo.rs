@@ -26,40 +26,26 @@ fn main() {
 }
 
 async fn serve(mut stream: monoio::net::TcpStream) {
-    let (mut upgraded, mut rest) = (false, Vec::new());
+    let mut unfinished = ws::Unfinished::default();
     let mut buffer = Vec::with_capacity(READ_SIZE);
     loop {
         buffer.clear();
         let (result, back) = stream.read(buffer).await;
         buffer = back;
-        match result {
-            Ok(1..) => {}
-            _ => return,
+        let Ok(1..) = result else { return };
+        let (messages, closed);
+        if unfinished.is_clear() {
+            let done = ws::echo(&mut buffer);
+            unfinished.keep(&buffer[done.consumed..]);
+            buffer.truncate(done.produced);
+            (messages, closed) = (done.messages, done.closed);
+        } else {
+            let answer;
+            (answer, messages, closed) = unfinished.add(&buffer);
+            buffer.clear();
+            buffer.extend_from_slice(&answer);
         }
-        if !upgraded || !rest.is_empty() {
-            rest.append(&mut buffer);
-            core::mem::swap(&mut rest, &mut buffer);
-        }
-        if !upgraded {
-            match ws::upgrade(&buffer) {
-                Ok(None) => {
-                    core::mem::swap(&mut rest, &mut buffer);
-                    continue;
-                }
-                Ok(Some((head, answer))) => {
-                    buffer.drain(..head);
-                    upgraded = true;
-                    if stream.write_all(answer).await.0.is_err() {
-                        return;
-                    }
-                }
-                Err(ws::NoUpgrade) => return,
-            }
-        }
-        let done = ws::echo(&mut buffer);
-        rest.extend_from_slice(&buffer[done.consumed..]);
-        buffer.truncate(done.produced);
-        account::count(&MESSAGES, done.messages);
+        account::count(&MESSAGES, messages);
         if !buffer.is_empty() {
             let (result, back) = stream.write_all(buffer).await;
             buffer = back;
@@ -67,7 +53,7 @@ async fn serve(mut stream: monoio::net::TcpStream) {
                 return;
             }
         }
-        if done.closed {
+        if closed {
             return;
         }
     }
