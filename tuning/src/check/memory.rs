@@ -27,41 +27,41 @@ pub(super) fn kib(meminfo: &str, key: &str) -> Option<u64> {
 }
 
 fn thp(host: &dyn Host) -> Finding {
-    let path = format!("{THP}/enabled");
     let item = Item::new(
         Area::Memory,
         "transparent_hugepage",
-        path.clone(),
+        format!("{THP}/enabled"),
         "with always, any page fault may stop a shard to look for a huge page, and memory grows by what is rounded up",
-    )
-    .risk("other programs may lose huge pages they did not ask for");
-    let text = match host.word(&path) {
-        Ok(text) => text,
-        Err(error) => return item.unread(&error),
-    };
-    match chosen(&text) {
-        Some("always") => item.warn("always", "madvise", format!("echo madvise > {path}")),
-        Some(word) => item.ok(word),
-        None => item.na(format!("{path} says {text:?}")),
-    }
+    );
+    not_always(host, item.risk("other programs may lose huge pages they did not ask for"))
 }
 
 fn defrag(host: &dyn Host) -> Finding {
-    let path = format!("{THP}/defrag");
     let item = Item::new(
         Area::Memory,
         "transparent_hugepage defrag",
-        path.clone(),
+        format!("{THP}/defrag"),
         "with always, a page fault waits until memory is compacted",
     );
-    let text = match host.word(&path) {
+    not_always(host, item)
+}
+
+/// Either file of huge pages: all but `always` is well.
+fn not_always(host: &dyn Host, item: Item) -> Finding {
+    let text = match host.word(&item.path) {
         Ok(text) => text,
         Err(error) => return item.unread(&error),
     };
     match chosen(&text) {
-        Some("always") => item.warn("always", "madvise", format!("echo madvise > {path}")),
+        Some("always") => {
+            let command = format!("echo madvise > {}", item.path);
+            item.warn("always", "madvise", command)
+        }
         Some(word) => item.ok(word),
-        None => item.na(format!("{path} says {text:?}")),
+        None => {
+            let said = format!("{} says {text:?}", item.path);
+            item.na(said)
+        }
     }
 }
 
