@@ -11,6 +11,7 @@ use crate::crowd::{churn, open_all, storm};
 use crate::figures::{Acknowledged, Counts};
 use crate::json::field;
 use crate::member::{Member, Reading, Waiting};
+use crate::scenario::is_among;
 use crate::verify::{Faults, Stream};
 use crate::worker::Run;
 
@@ -52,8 +53,7 @@ impl Chat {
             side.sent
         };
         let scenario = &run.share.scenario;
-        let percent = u64::from(scenario.typing_percent);
-        if percent > 0 && number * percent / 100 != (number - 1) * percent / 100 {
+        if is_among(scenario.typing_percent, number) {
             from.text(&format!("{{\"op\":\"typing\",\"d\":{{\"c\":\"{}\",\"on\":true}}}}", self.c));
         }
         from.send(run, Waiting { re: from.re(), intended_ns, chat: Rc::clone(self), number }, text);

@@ -275,7 +275,7 @@ pub(crate) fn run(scenario: &Scenario, setup: &Setup, command_line: String) -> R
     };
     let notices = admin
         .filter(|_| scenario.notices > 0.0)
-        .map(|admin| notices::post(scenario, admin, key, start_ns, Arc::clone(&stop)));
+        .map(|admin| notices::post(scenario, admin, &key, start_ns, Arc::clone(&stop)));
     let mut ready_after_ms = None;
     let mut seconds = Vec::new();
     let (mut from, mut before): (Option<(Moment, Figures)>, Figures) = (None, crew.sum());

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock::now_ns;
@@ -38,7 +37,7 @@ async fn open_some(
     count: u32,
     members: Rc<RefCell<Vec<Rc<Member>>>>,
 ) -> Result<(), String> {
-    while next.get() < count && !run.stop.load(Ordering::Relaxed) {
+    while next.get() < count && !run.is_stopped() {
         let number = next.get();
         next.set(number + 1);
         let member = Member::enter(&run, agents, number, "logged in")

@@ -96,7 +96,7 @@ pub(crate) async fn work(run: Rc<Run>) -> Result<(), String> {
 }
 
 async fn open_some(run: Rc<Run>, next: Rc<Cell<u32>>, count: u32, peers: Rc<RefCell<Vec<Rc<Peer>>>>) {
-    while next.get() < count && !run.stop.load(std::sync::atomic::Ordering::Relaxed) {
+    while next.get() < count && !run.is_stopped() {
         let number = next.get();
         next.set(number + 1);
         let began = now_ns();

@@ -10,7 +10,7 @@ use crate::chat::{Chat, GREETING};
 use crate::clock::now_ns;
 use crate::conn::{self, Conn, Ear, End};
 use crate::json::{field, is_numbered};
-use crate::scenario::Storm;
+use crate::scenario::{Storm, is_among};
 use crate::verify::{Body, Stream};
 use crate::worker::Run;
 
@@ -371,8 +371,7 @@ impl Member {
         figures.counts.received += 1;
         figures.counts.crossed += u64::from(chat.crosses);
         drop(figures);
-        let percent = u64::from(run.share.scenario.seen_percent);
-        if percent > 0 && body.number * percent / 100 != (body.number - 1) * percent / 100 {
+        if is_among(run.share.scenario.seen_percent, body.number) {
             self.text(&format!("{{\"op\":\"seen\",\"d\":{{\"c\":\"{c}\",\"s\":{s}}}}}"));
         }
     }

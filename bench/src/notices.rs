@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::clock::now_ns;
 use crate::scenario::Scenario;
-use crate::server::request;
+use crate::server;
 use crate::verify::{BODY_HEAD, Body};
 
 /// Longest notice in bytes that the server takes.
@@ -18,12 +18,13 @@ const NOTICE_MAX: usize = 2_000;
 pub(crate) fn post(
     scenario: &Scenario,
     admin: SocketAddr,
-    key: String,
+    key: &str,
     start_ns: u64,
     stop: Arc<AtomicBool>,
 ) -> JoinHandle<Result<u64, String>> {
     let times: Vec<Duration> = scenario.notice_times().collect();
     let size = scenario.payload.clamp(BODY_HEAD, NOTICE_MAX);
+    let shown = format!("Authorization: Bearer {key}\r\n");
     std::thread::spawn(move || {
         let mut text = String::new();
         for (number, time) in (1..).zip(&times) {
@@ -39,13 +40,7 @@ pub(crate) fn post(
             text.clear();
             Body { number, intended_ns }.write(&mut text, size);
             let json = format!("{{\"text\":\"{text}\"}}");
-            let answer = request(
-                admin,
-                &format!(
-                    "POST /admin/notice HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{json}",
-                    json.len()
-                ),
-            )?;
+            let answer = server::post(admin, "/admin/notice", &shown, &json)?;
             if !answer.starts_with("HTTP/1.1 202") {
                 return Err(format!("notice {number}: {}", answer.lines().next().unwrap_or_default()));
             }

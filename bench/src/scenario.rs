@@ -263,6 +263,12 @@ impl Scenario {
     }
 }
 
+/// Whether message `number`, from 1 on, is one of so many in a hundred: they are spread evenly.
+pub(crate) fn is_among(percent: u32, number: u64) -> bool {
+    let percent = u64::from(percent);
+    number * percent / 100 != (number - 1) * percent / 100
+}
+
 /// Reads `1500ms`, `60s`, `5m` or `1h`.
 ///
 /// # Errors

@@ -161,13 +161,7 @@ impl Server {
 
     fn ticket_of(&self, email: &str, password: &str) -> Result<String, String> {
         let body = serde_json::json!({"email": email, "password": password}).to_string();
-        let answer = request(
-            self.address,
-            &format!(
-                "POST /api/v1/auth/login HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            ),
-        )?;
+        let answer = post(self.address, "/api/v1/auth/login", "", &body)?;
         let at = answer.find("\"ticket\":\"").ok_or_else(|| format!("no ticket in {answer}"))? + 10;
         Ok(answer[at..].chars().take_while(|&letter| letter != '"').collect())
     }
@@ -214,6 +208,17 @@ fn spawn(words: &[String]) -> Result<(Child, Vec<String>), String> {
     // Keep reading, so that the server never waits for us.
     std::thread::spawn(move || for _ in lines {});
     Ok((child, printed))
+}
+
+/// Posts JSON; `fields` are further header fields, each with its end of line.
+pub(crate) fn post(to: SocketAddr, path: &str, fields: &str, json: &str) -> Result<String, String> {
+    let size = json.len();
+    request(
+        to,
+        &format!(
+            "POST {path} HTTP/1.1\r\nHost: bench\r\n{fields}Content-Type: application/json\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n{json}"
+        ),
+    )
 }
 
 pub(crate) fn request(to: SocketAddr, text: &str) -> Result<String, String> {

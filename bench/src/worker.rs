@@ -105,7 +105,7 @@ pub(crate) struct Run {
     /// When it began; `u64::MAX` before.
     pub(crate) start_ns: Cell<u64>,
     /// Set when it is to end before its time.
-    pub(crate) stop: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
     go_ns: Arc<AtomicU64>,
     chance: Cell<u64>,
     /// A connection that ends is a fault until then.
@@ -170,7 +170,7 @@ impl Run {
 
     /// Whether the run is over.
     pub(crate) fn is_over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || now_ns() >= self.end_ns()
+        self.is_stopped() || now_ns() >= self.end_ns()
     }
 
     /// Whether it was ended before its time.
@@ -181,7 +181,7 @@ impl Run {
     /// Waits for the word to begin.
     pub(crate) async fn go(&self) {
         self.say(|figures| Said::Ready(figures.clone()));
-        while self.go_ns.load(Ordering::Acquire) == u64::MAX && !self.stop.load(Ordering::Relaxed) {
+        while self.go_ns.load(Ordering::Acquire) == u64::MAX && !self.is_stopped() {
             monoio::time::sleep(Duration::from_millis(1)).await;
         }
         self.start_ns.set(self.go_ns.load(Ordering::Acquire));
