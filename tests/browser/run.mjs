@@ -204,6 +204,8 @@ try {
     await agent.click('.mode:not(.mode-note)');
     await write(agent, 'after the note');
     await until('the message after it', async () => (await bodies(visitor)).includes('after the note'));
+    // The visitor, on another shard, may hear it before the agent's own answer is there, and until then the agent's row has no number.
+    await until('the agent’s page knows its number', async () => (await unconfirmed(agent)).length === 0);
     expect(!(await visitor.content()).includes('be careful'), 'the note is on the visitor’s page');
     expect(flaw(await transcript(visitor)) === undefined, flaw(await transcript(visitor)));
     expect(flaw(await transcript(agent)) === undefined, flaw(await transcript(agent)));
